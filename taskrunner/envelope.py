@@ -1,0 +1,129 @@
+"""What travels: the envelope of a job, the delivery that a worker got, and the token that proves who holds it.
+
+These are values. They are not frozen only because a frozen dataclass costs three times as much to make, and one of
+each is made per job; nothing changes them after they are built.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+TRACKED = 1
+"""Flag: the server keeps a live record for this job while it has not ended."""
+KEPT = 2
+"""Flag: its outcome is kept for ``result_ttl`` after it ended."""
+
+
+@dataclass(slots=True)
+class Envelope:
+    """One job as it travels: who it is, and its arguments as opaque bytes.
+
+    ``enqueued_at`` is server time in milliseconds. ``flags`` are TRACKED and KEPT. ``extras`` holds what only some jobs
+    carry, by the names in ``Extra``; most jobs have none.
+    """
+
+    id: str
+    task: str
+    enqueued_at: int
+    flags: int
+    attempt: int
+    extras: dict[str, Any]
+    payload: bytes
+
+
+class Extra:
+    """Names of the rarer facts in an envelope. Short, because they travel."""
+
+    EXPIRES = "x"  # server time in ms; a job that has not started by then never will
+    UNIQUE = "u"  # digest of the unique key that the job holds until it ends
+    OPTIONS = "o"  # options of the task that were set at the dispatch, by their names
+    HEADERS = "h"
+    RESERVATION = "v"  # the task's own reservation, ms
+    DELIVERIES = "d"  # deliveries that ended in a crash before this entry was written
+    UNKNOWN_SINCE = "k"  # server time in ms when a worker first did not know the task
+
+
+class Token(NamedTuple):
+    """Proof of ownership: the entry, who holds it, and how often it had been delivered when they got it.
+
+    The server raises the count whenever a reservation changes hands, so an old token never fits again.
+    """
+
+    entry_id: bytes
+    worker_id: str
+    deliveries: int
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """An envelope that arrived. ``fetched_at`` is ``time.monotonic()`` before the fetch was sent, in seconds."""
+
+    envelope: Envelope
+    queue: str
+    partition: int
+    entry_id: bytes
+    deliveries: int
+    fetched_at: float
+
+    def token(self, worker_id: str) -> Token:
+        return Token(self.entry_id, worker_id, self.deliveries)
+
+
+@dataclass(slots=True, eq=False)
+class Unreadable:
+    """An entry that is no envelope of ours: a stranger's, damaged, or of a version that we don't know.
+
+    ``raw`` are its fields and values as they stood; ``newer`` tells an envelope of a later version from rubbish, and
+    ``since`` when a worker first could not read it (server time in ms, 0: this is the first time).
+    """
+
+    raw: list[bytes]
+    queue: str
+    partition: int
+    entry_id: bytes
+    deliveries: int
+    fetched_at: float
+    problem: str
+    newer: bool = False
+    since: int = 0
+
+
+Arrival = Delivery | Unreadable
+
+
+@dataclass(slots=True)
+class Lease:
+    """Something that a job takes at dispatch. ``hold``: it is freed when the job ends; else it ends after ``seconds``."""
+
+    digest: str
+    hold: bool
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Draft:
+    """An envelope on its way to the server, with the facts that the dispatch script needs.
+
+    ``delay`` in seconds or ``due`` in server milliseconds make it wait. ``custom_id`` asks the server whether the id is
+    known.
+    """
+
+    envelope: Envelope
+    queue: str
+    delay: float = 0.0
+    due: int = 0
+    custom_id: bool = False
+    leases: tuple[Lease, ...] = ()
+
+
+def new_id() -> str:
+    """A UUID of version 7 as 32 hex digits: it sorts by time, within a process also inside a millisecond.
+
+    RFC 9562, 5.7 and 6.2 method 3: 48 bits of milliseconds, 12 bits of the millisecond's fraction, 62 random bits.
+    """
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    random = int.from_bytes(os.urandom(8)) & 0x3FFFFFFFFFFFFFFF
+    return f"{milliseconds:012x}7{rest * 4096 // 1_000_000:03x}{random | 0x8000000000000000:016x}"

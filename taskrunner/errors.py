@@ -1,0 +1,176 @@
+"""Every error that taskrunner raises.
+
+    TaskRunnerError
+    ├── RedisError
+    │   ├── RedisUnavailable          the server can't be reached, or doesn't do what it is asked, for now
+    │   │   └── QueueFull             the server is out of memory and refused the job
+    │   ├── RedisConfigurationError   wrong password, ACL, TLS, address or server version: retrying won't help
+    │   └── EmbeddedServerError       the embedded server can't be started
+    ├── UsageError
+    │   ├── TaskOptionError           an option that doesn't exist, or a value that it can't have
+    │   ├── DuplicateTask             two tasks with one name
+    │   ├── UnknownTask               dispatch by a name that nobody registered or declared
+    │   ├── AlreadyStarted            start() while the runner runs
+    │   └── NotInJob                  current_job() outside a job
+    ├── PayloadError                  arguments or a result that can't travel
+    │   └── PayloadTooLarge           ... because they are too big
+    ├── JobError                      what waiting for a job can come to
+    │   ├── JobFailed                 it failed for good
+    │   ├── JobCancelled              it was cancelled
+    │   ├── JobExpired                it did not start before its `expires`
+    │   ├── JobNotFound               its id is not known, or not any more
+    │   ├── ResultNotKept             it has `ignore_result`
+    │   └── ResultTimeout             it has not ended yet
+    ├── JobTimeout                    a run took longer than the task's `timeout`
+    └── Signal                        what a task raises to say what happens next
+        ├── Retry                     run me again, as after an error
+        ├── Snooze                    run me again later, this was no attempt
+        └── GiveUp                    fail for good
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class TaskRunnerError(Exception):
+    """The root: ``except TaskRunnerError`` catches everything that taskrunner raises."""
+
+
+# -- the server ---------------------------------------------------------------------------------------------------
+
+
+class RedisError(TaskRunnerError):
+    """The server side of things went wrong."""
+
+
+class RedisUnavailable(RedisError):
+    """The server can't be reached, or can't do what it is asked for now. Workers go on by themselves when it is back."""
+
+
+class QueueFull(RedisUnavailable):
+    """The server is out of memory and refused to take the job; nothing was written."""
+
+
+class RedisConfigurationError(RedisError):
+    """Wrong password, missing right, wrong TLS setting, bad address or a server that is too old: retrying won't help."""
+
+
+class EmbeddedServerError(RedisError):
+    """The embedded server can't be found or started."""
+
+
+# -- how the library is used ----------------------------------------------------------------------------------------
+
+
+class UsageError(TaskRunnerError):
+    """The calling code asks for something that can't be."""
+
+
+class TaskOptionError(UsageError, ValueError):
+    """An option that doesn't exist, or a value that it can't have."""
+
+
+class DuplicateTask(UsageError):
+    """Two tasks were registered under one name."""
+
+
+class UnknownTask(UsageError, LookupError):
+    """A job was dispatched by a name that is neither registered nor declared."""
+
+
+class AlreadyStarted(UsageError):
+    """``start()`` was called while the runner runs."""
+
+
+class NotInJob(UsageError, LookupError):
+    """``current_job()`` was called outside a job."""
+
+
+# -- payloads and results -------------------------------------------------------------------------------------------
+
+
+class PayloadError(TaskRunnerError, ValueError):
+    """Arguments or a result can't be serialised, or don't fit the task's signature. Nothing was written."""
+
+
+class PayloadTooLarge(PayloadError):
+    """Arguments or a result are bigger than ``max_payload``."""
+
+
+class JobError(TaskRunnerError):
+    """What waiting for a job can come to, other than its result."""
+
+
+class JobFailed(JobError):
+    """The job failed for good.
+
+    ``error_type`` is the class name of the last error, ``message`` its text, ``traceback`` its formatted traceback
+    (shortened, may be empty), ``attempts`` the number of runs, ``reason`` why there was no further one.
+    """
+
+    def __init__(self, error_type: str, message: str, traceback: str = "", attempts: int = 1, reason: str = "") -> None:
+        super().__init__(f"{error_type}: {message}" if message else error_type)
+        self.error_type = error_type
+        self.message = message
+        self.traceback = traceback
+        self.attempts = attempts
+        self.reason = reason
+
+
+class JobCancelled(JobError):
+    """The job was cancelled before it could finish."""
+
+
+class JobExpired(JobError):
+    """The job did not start before its ``expires`` and never will."""
+
+
+class JobNotFound(JobError, LookupError):
+    """The job's id is unknown, or it ended longer than its ``result_ttl`` ago."""
+
+
+class ResultNotKept(JobError):
+    """The job was dispatched with ``ignore_result=True``: nobody can ask for its result."""
+
+
+class ResultTimeout(JobError, TimeoutError):
+    """The job has not ended within the time given; it goes on."""
+
+
+class JobTimeout(TaskRunnerError, TimeoutError):
+    """A run took longer than the task's ``timeout`` and was cancelled; it counts as a failure."""
+
+
+# -- what a task raises to say what happens next ----------------------------------------------------------------------
+
+
+class Signal(TaskRunnerError):
+    """Raised inside a task to say what happens next; not a failure by itself."""
+
+
+class Retry(Signal):
+    """Run this job again, as after an error: it spends an attempt, and fails when none is left.
+
+    ``delay`` in seconds (or a timedelta) replaces the task's backoff; ``Retry(0)`` runs again at once.
+    """
+
+    def __init__(self, delay: float | timedelta | None = None, reason: str = "the task asked for a retry") -> None:
+        super().__init__(reason)
+        self.delay = delay
+
+
+class Snooze(Signal):
+    """Run this job again after ``delay`` seconds (or a timedelta); this run spends no attempt."""
+
+    def __init__(self, delay: float | timedelta) -> None:
+        super().__init__(f"snoozed for {delay}")
+        self.delay = delay
+
+
+class GiveUp(Signal):
+    """Fail this job for good, whatever attempts are left."""
+
+    def __init__(self, reason: str = "the task gave up") -> None:
+        super().__init__(reason)
+        self.reason = reason

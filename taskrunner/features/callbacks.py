@@ -1,0 +1,29 @@
+"""Callbacks: hooks of one task.
+
+    @runner.task(on_failure=tell_the_team)
+    async def charge(order_id: int) -> None: ...
+
+``on_start``, ``on_success``, ``on_failure`` (for good) and ``on_retry`` take a function of a ``JobEvent``, sync or async.
+It runs in the worker, before the outcome is recorded, so at least once; what it raises is logged and changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import TaskOptionError
+from ..feature import Feature, Option
+
+
+def _callback(value: Any, what: str) -> Any:
+    if value is not None and not callable(value):
+        raise TaskOptionError(f"{what} must be a function of a JobEvent, not {value!r}")
+    return value
+
+
+class Callbacks(Feature):
+    """See the module's docstring. The hooks themselves are called by the runner (``hooks.Hooks``)."""
+
+    options = {
+        f"on_{kind}": Option(None, _callback, on_dispatch=False) for kind in ("start", "success", "failure", "retry")
+    }

@@ -1,0 +1,44 @@
+"""Results: whether and how long the outcome of a job is known.
+
+    @runner.task(result_ttl=3600)
+    async def report(day: str) -> str: ...
+
+    @runner.task(ignore_result=True)      # the fastest: no record of the job is kept at all
+    async def ping(host: str) -> None: ...
+
+``result_ttl`` (seconds, None: the runner's) is how long status, result or error can be asked for after the job ended.
+A job with ``ignore_result`` has no status; a unique one, or one with an id of the caller's, has one while it lives.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..envelope import KEPT, TRACKED, Draft
+from ..feature import Arguments, Feature, Fill, Option
+from ..options import Options, seconds, truth
+
+
+def _ttl(value: Any, what: str) -> float | None:
+    return None if value is None else seconds(value, what, zero=False)
+
+
+class Results(Feature):
+    """See the module's docstring."""
+
+    options = {
+        "result_ttl": Option(None, _ttl, travels=True),
+        "ignore_result": Option(False, truth),
+    }
+
+    def on_dispatch(self, task: str, options: Options) -> Fill | None:
+        if not options["ignore_result"]:
+            return None  # drafts are born TRACKED | KEPT
+
+        def fill(draft: Draft, arguments: Arguments, now: int) -> None:
+            # A lease is worth what its holder's record is worth: without one nobody could tell that the holder died.
+            draft.envelope.flags = TRACKED if draft.leases or draft.custom_id else 0
+
+        return fill
+
+

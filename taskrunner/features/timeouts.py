@@ -1,0 +1,62 @@
+"""Timeouts: how long one run may take, and how long a worker may hold a job without a heartbeat.
+
+    @runner.task(timeout=30, reservation_timeout=120)
+    async def report(day: str) -> None: ...
+
+A run over ``timeout`` is cancelled and counts as a failure with ``JobTimeout``. ``reservation_timeout`` replaces the
+runner's for this task: a job whose worker fell silent is taken by another one after that many seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ..envelope import Delivery, Draft, Extra
+from ..errors import JobTimeout
+from ..feature import Arguments, Call, Feature, Fill, Option
+from ..options import Options, Seconds, seconds
+
+
+def _optional(value: Seconds | None, what: str) -> float | None:
+    return None if value is None else seconds(value, what, zero=False)
+
+
+class Timeouts(Feature):
+    """See the module's docstring."""
+
+    options = {
+        "timeout": Option(None, _optional, travels=True),
+        "reservation_timeout": Option(None, _optional, on_dispatch=False),
+    }
+
+    def on_dispatch(self, task: str, options: Options) -> Fill | None:
+        if options["reservation_timeout"] is None:
+            return None
+        milliseconds = max(1, round(options["reservation_timeout"] * 1000))
+
+        def fill(draft: Draft, arguments: Arguments, now: int) -> None:
+            draft.envelope.extras[Extra.RESERVATION] = milliseconds
+
+        return fill
+
+    def around(self, options: Options, call: Call) -> Call:
+        limit: float | None = options["timeout"]
+        if limit is None:
+            return call
+
+        async def limited(delivery: Delivery) -> Any:
+            late = asyncio.timeout(limit)
+            try:
+                async with late:
+                    result = await call(delivery)
+            except TimeoutError:
+                # A TimeoutError of the task's own is its business; only ours becomes JobTimeout.
+                if late.expired():
+                    raise JobTimeout(f"the run took longer than its timeout of {limit:g} s and was cancelled") from None
+                raise
+            if late.expired():
+                raise JobTimeout(f"the run took longer than its timeout of {limit:g} s and would not be cancelled")
+            return result
+
+        return limited

@@ -1,0 +1,80 @@
+"""Hooks: functions of the user that are told what happens. One that fails is logged and changes nothing."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .envelope import Delivery
+from .outcome import Again, Failed, Failure, Outcome
+
+log = logging.getLogger("taskrunner.hooks")
+
+Hook = Callable[..., Any]
+Announce = Callable[[str, Delivery, Outcome | None, float], Awaitable[None]]
+JOB_KINDS = ("start", "success", "failure", "retry")
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """What a job hook is told. ``payload`` is (args, kwargs) as plain data; ``duration`` the run's seconds, 0.0 at its
+    start; ``error`` the last error as text, or None."""
+
+    job_id: str
+    task: str
+    queue: str
+    attempt: int
+    payload: tuple[list[Any], Mapping[str, Any]]
+    duration: float
+    error: Failure | None
+
+
+@dataclass
+class Hooks:
+    """The hooks of a runner, by kind."""
+
+    job: dict[str, list[Hook]] = field(default_factory=lambda: {kind: [] for kind in JOB_KINDS})
+    error: list[Hook] = field(default_factory=list)
+    startup: list[Hook] = field(default_factory=list)
+    shutdown: list[Hook] = field(default_factory=list)
+
+    def announcer(
+        self, options: Mapping[str, Any], unpack: Callable[[Delivery], tuple[list[Any], dict[str, Any]]]
+    ) -> Announce | None:
+        """One function that tells the runner's and the task's hooks of a job's fate; None when nobody listens."""
+        told = {
+            kind: [*self.job[kind], *([options[f"on_{kind}"]] if options.get(f"on_{kind}") else [])]
+            for kind in JOB_KINDS
+        }
+        if not any(told.values()):
+            return None
+
+        async def announce(kind: str, delivery: Delivery, outcome: Outcome | None, seconds: float) -> None:
+            if not told.get(kind):
+                return
+            try:
+                payload = unpack(delivery)
+            except Exception:
+                payload = ([], {})  # what can't be read is what the failure is about
+            envelope = delivery.envelope
+            error = outcome.failure if isinstance(outcome, (Failed, Again)) else None
+            about = JobEvent(
+                envelope.id, envelope.task, delivery.queue, envelope.attempt, payload, seconds, error
+            )
+            for hook in told[kind]:
+                await call(hook, about)
+
+        return announce
+
+
+async def call(hook: Hook, *arguments: Any) -> None:
+    """Calls a hook, sync or async, and contains what it raises."""
+    try:
+        result = hook(*arguments)
+        if inspect.isawaitable(result):
+            await result
+    except Exception:
+        log.exception("the hook %s failed", getattr(hook, "__qualname__", hook))

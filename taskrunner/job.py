@@ -1,0 +1,178 @@
+"""Job: the handle of a dispatched job."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from .errors import JobCancelled, JobExpired, JobFailed, JobNotFound, ResultNotKept, ResultTimeout
+from .options import seconds
+from .session import Session
+from .store.inspect import Sight
+from .store.wire import Ended
+
+R = TypeVar("R")
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    SCHEDULED = "scheduled"
+    BLOCKED = "blocked"
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+ENDED = {"s": JobStatus.SUCCEEDED, "f": JobStatus.FAILED, "c": JobStatus.CANCELLED, "e": JobStatus.EXPIRED}
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """What is known of a job. Instants are aware; ``run_time`` in seconds is the last run's; ``due_at`` only while it
+    waits for a time; ``worker`` only while it runs; ``error`` only when it failed for good."""
+
+    id: str
+    task: str
+    queue: str
+    status: JobStatus
+    attempts: int
+    enqueued_at: datetime | None = None
+    due_at: datetime | None = None
+    ended_at: datetime | None = None
+    run_time: float | None = None
+    worker: str | None = None
+    deliveries: int = 0
+    error: JobFailed | None = None
+
+
+class Job(Generic[R]):
+    """The handle of a dispatched job: ``id``, ``task``, and ``deduplicated`` (True: an equal job was alive, and this is
+    that job's handle)."""
+
+    __slots__ = ("_convert", "_kept", "_loads", "_partition", "_session", "deduplicated", "id", "task")
+
+    def __init__(
+        self,
+        id: str,
+        task: str,
+        session: Callable[[], Session],
+        loads: Callable[[bytes], Any],
+        *,
+        deduplicated: bool = False,
+        kept: bool = True,
+        partition: int | None = None,
+        convert: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.id = id
+        self.task = task
+        self.deduplicated = deduplicated
+        self._session = session
+        self._loads = loads
+        self._kept = kept
+        self._partition = partition
+        self._convert = convert
+
+    def __repr__(self) -> str:
+        return f"<Job {self.task or '?'} {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    async def status(self) -> JobStatus:
+        """Where the job stands. Raises JobNotFound for an id that is unknown, or past its ``result_ttl``."""
+        return (await self.info()).status
+
+    async def info(self) -> JobInfo:
+        """What is known of the job. Raises JobNotFound like ``status``."""
+        found = await self._session().find(self.id, self._partition)
+        if found is None:
+            raise self._unknown()
+        _, seen = found
+        return _info_of_ended(self.id, seen) if isinstance(seen, Ended) else _info_of_sight(self.id, self.task, seen)
+
+    async def wait(self, timeout: float | timedelta | None = None) -> None:
+        """Waits until the job has ended, in whatever way. Raises ResultTimeout after ``timeout`` seconds."""
+        await self._ended(timeout)
+
+    async def result(self, timeout: float | timedelta | None = None) -> R:
+        """The task's return value, when the job has ended; waits for it up to ``timeout`` seconds (None: for ever).
+
+        Raises JobFailed, JobCancelled, JobExpired, ResultTimeout, JobNotFound or ResultNotKept.
+        """
+        ended = await self._ended(timeout)
+        status = ENDED[ended.state]
+        if status is JobStatus.FAILED:
+            raise _failure(ended)
+        if status is JobStatus.CANCELLED:
+            raise JobCancelled(f"job {self.id} was cancelled")
+        if status is JobStatus.EXPIRED:
+            raise JobExpired(f"job {self.id} did not start in time and never will")
+        value = self._loads(ended.result)
+        return self._convert(value) if self._convert is not None else value  # type: ignore[no-any-return]
+
+    async def _ended(self, timeout: float | timedelta | None) -> Ended:
+        if not self._kept:
+            raise ResultNotKept(f"job {self.id} has ignore_result=True: no record of its end is kept")
+        limit = math.inf if timeout is None else seconds(timeout, "timeout")
+        try:
+            async with asyncio.timeout(None if timeout is None else limit):
+                ended = await self._session().outcome(self.id, self._partition)
+        except TimeoutError:
+            raise ResultTimeout(f"job {self.id} has not ended within {limit:g} s; it goes on") from None
+        if ended is None:
+            raise self._unknown()
+        return ended
+
+    def _unknown(self) -> JobNotFound:
+        return JobNotFound(f"job {self.id} is unknown: it never was, keeps no record, or its result_ttl is over")
+
+
+def _failure(ended: Ended) -> JobFailed:
+    error_type, message, traceback, reason = ended.error or ("", "", "", "")
+    return JobFailed(error_type, message, traceback, ended.attempts, reason)
+
+
+def _instant(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _info_of_ended(id: str, ended: Ended) -> JobInfo:
+    return JobInfo(
+        id,
+        ended.task,
+        ended.queue,
+        ENDED[ended.state],
+        ended.attempts,
+        enqueued_at=_instant(ended.enqueued_at),
+        ended_at=_instant(ended.ended_at),
+        run_time=ended.seconds,
+        error=_failure(ended) if ended.error is not None else None,
+    )
+
+
+def _info_of_sight(id: str, task: str, sight: Sight) -> JobInfo:
+    envelope = sight.envelope
+    return JobInfo(
+        id,
+        envelope.task if envelope else task,
+        sight.queue,
+        JobStatus(sight.state),
+        envelope.attempt if envelope else 1,
+        enqueued_at=_instant(envelope.enqueued_at) if envelope else None,
+        due_at=_instant(sight.due) if sight.due else None,
+        worker=sight.worker or None,
+        deliveries=sight.deliveries,
+    )

@@ -1,0 +1,77 @@
+"""Plan: how a task's jobs are made, compiled once per task and set of dispatch options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from . import features, options
+from .envelope import KEPT, TRACKED, Draft, Envelope, Extra, new_id
+from .errors import TaskOptionError
+from .feature import Arguments, Fill
+from .options import Options
+from .payload import Packer
+
+
+def _id(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
+        raise TaskOptionError(f"{what} must be a printable string of 1 to 200 characters, not {value!r}")
+    return value
+
+
+def _headers(value: Any, what: str) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        raise TaskOptionError(f"{what} must map strings to strings, not {value!r}")
+    return dict(value)
+
+
+def _due(value: datetime, what: str) -> int:
+    return options.instant(value, what)
+
+
+CORE: Mapping[str, Callable[[Any, str], Any]] = {
+    "id": _id,
+    "queue": options.name,
+    "delay": options.seconds,
+    "at": _due,
+    "headers": _headers,
+}
+"""Options of a dispatch that are no feature: they say who the job is, and where and when it goes."""
+
+
+class Plan:
+    """Makes drafts of one task under one set of options."""
+
+    def __init__(self, task: str, queue: str, base: Options, packer: Packer, given: Mapping[str, Any]) -> None:
+        where = f"dispatch of task {task!r}"
+        core = {name: CORE[name](value, f"{where}: {name}") for name, value in given.items() if name in CORE}
+        rest = {name: value for name, value in given.items() if name not in CORE}
+        if "delay" in core and "at" in core:
+            raise TaskOptionError(f"{where}: give delay or at, not both")
+        self.task = task
+        self.options = features.choose(base, rest, where, dispatch=True)
+        self.queue: str = core.get("queue", queue)
+        self.kept = not self.options["ignore_result"]
+        self._packer = packer
+        self._id: str | None = core.get("id")
+        self._delay: float = core.get("delay", 0.0)
+        self._due: int = core.get("at", 0)
+        travelling = features.travelling(rest, self.options)
+        self._extras: dict[str, Any] = {Extra.OPTIONS: travelling} if travelling else {}
+        if core.get("headers"):
+            self._extras[Extra.HEADERS] = core["headers"]
+        fills = (feature.on_dispatch(task, self.options) for feature in features.FEATURES)
+        self._fills: tuple[Fill, ...] = tuple(fill for fill in fills if fill is not None)
+
+    def draft(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: int) -> Draft:
+        """One job, ready to be sent. Raises PayloadError; nothing was written then."""
+        payload = self._packer.pack(args, kwargs)
+        id = self._id
+        envelope = Envelope(id or new_id(), self.task, now, TRACKED | KEPT, 1, {**self._extras}, payload)
+        draft = Draft(envelope, self.queue, self._delay, self._due, id is not None)
+        if self._fills:
+            arguments = Arguments(args, kwargs, lambda: self._packer.canonical(args, kwargs))
+            for fill in self._fills:
+                fill(draft, arguments, now)
+        return draft

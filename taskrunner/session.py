@@ -1,0 +1,118 @@
+"""Session: what a runner has open in one event loop: the store, the producer, and those who wait for outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from .errors import RedisUnavailable
+from .producer import Producer
+from .store.connect import Connector, persist
+from .store.inspect import Sight
+from .store.keys import PartitionKeys
+from .store.listen import Listener
+from .store.store import Store
+from .store.wire import Ended
+
+LOOK_AGAIN = (1.0, 5.0)
+"""Seconds after which a waiter looks although it heard nothing: at first, and at most. A notice can be lost."""
+PATIENCE = 30.0
+
+
+class Session:
+    """Opened lazily by the first dispatch, or by ``start()``; bound to the loop that opened it."""
+
+    def __init__(self, store: Store, connector: Connector, client_id: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.store = store
+        self.producer = Producer(store)
+        self._client_id = client_id
+        self._listener = Listener(connector, self._heard, self._gap)
+        self._listening: asyncio.Task[None] | None = None
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._opening: asyncio.Lock = asyncio.Lock()
+        self.on_notice: Callable[[str], None] | None = None
+        self.on_gap: Callable[[], None] | None = None
+
+    @property
+    def listener(self) -> Listener:
+        return self._listener
+
+    async def open(self) -> None:
+        """Connects, unless that is done; tries for a while when the server is away. Raises RedisError."""
+        if self.store.clock.known:
+            return
+        async with self._opening:
+            if not self.store.clock.known:
+                await persist(self.store.open, PATIENCE)
+
+    async def close(self) -> None:
+        await self.producer.close()
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
+        await self.store.close()
+
+    def listen(self) -> None:
+        """Subscribes, in the background, to what this runner wants to hear."""
+        if self._listening is None:
+            partitions = self.store.partitions
+            channels = {p.wake for p in partitions} | {p.channel(self._client_id) for p in partitions}
+            self._listening = asyncio.create_task(self._listener.listen(channels), name="taskrunner-listener")
+
+    # -- outcomes ------------------------------------------------------------------------------------------------------
+
+    async def find(self, id: str, partition: int | None) -> tuple[PartitionKeys, Ended | Sight] | None:
+        await self.open()
+        return await persist(lambda: self.store.inspection.find(id, partition), PATIENCE)
+
+    async def outcome(self, id: str, partition: int | None) -> Ended | None:
+        """The outcome of a job, when there is one; None when the job is unknown."""
+        found = await self.find(id, partition)
+        if found is None:
+            return None
+        keys, seen = found
+        if isinstance(seen, Ended):
+            return seen
+        self.listen()
+        await self._listener.ready(1.0)
+        heard = asyncio.Event()
+        self._waiters.setdefault(id, set()).add(heard)
+        try:
+            return await self._watch(keys, id, heard)
+        finally:
+            waiters = self._waiters[id]
+            waiters.discard(heard)
+            if not waiters:
+                del self._waiters[id]
+
+    async def _watch(self, keys: PartitionKeys, id: str, heard: asyncio.Event) -> Ended | None:
+        pause = LOOK_AGAIN[0]
+        while True:
+            heard.clear()
+            try:
+                seen = await self.store.inspection.watch(keys, id, keys.channel(self._client_id))
+            except RedisUnavailable:
+                seen = True  # an outage is no answer
+            if isinstance(seen, Ended):
+                return seen
+            if not seen:
+                return None
+            try:
+                await asyncio.wait_for(heard.wait(), pause)
+                pause = LOOK_AGAIN[0]
+            except TimeoutError:
+                pause = min(pause * 2, LOOK_AGAIN[1])
+
+    def _heard(self, channel: str, data: bytes) -> None:
+        for event in self._waiters.get(data.decode(), ()):
+            event.set()
+        if self.on_notice is not None:
+            self.on_notice(channel)
+
+    def _gap(self) -> None:
+        for events in self._waiters.values():
+            for event in events:
+                event.set()
+        if self.on_gap is not None:
+            self.on_gap()

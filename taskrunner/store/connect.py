@@ -1,0 +1,317 @@
+"""Connections. Each role has its own, does one call at a time on it, and sets every option that redis-py would choose.
+
+Why not a client: redis-py 8 sends each command again up to ten times after a timeout, and an XADD that is sent again is
+a second job; its pool shares connections between a blocking read and a heartbeat. What is sent again here, is sent by
+us, and numbered (``store.Batches``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import hiredis
+import redis.asyncio as redis_asyncio
+from redis import connection as blocking
+from redis import exceptions as theirs
+from redis.asyncio import connection as asynchronous
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry as BlockingRetry
+
+from ..errors import QueueFull, RedisConfigurationError, RedisError, RedisUnavailable
+from .scripts import Script
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT = 5.0
+CALL_TIMEOUT = 10.0
+"""Seconds after which a call that got no answer has failed. A script takes milliseconds; this is for dead networks."""
+FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
+"""Seconds between attempts while the server can't be reached; doubled from the first to the longest, with jitter."""
+
+Locate = Callable[[], str]
+"""Gives the server's present URL; may block and start it (an embedded server)."""
+
+
+class GroupMissing(RedisUnavailable):
+    """The stream has no consumer group (any more): the server was emptied. The caller makes it again."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the server is, and how to log on: what a connection needs, whichever kind it is."""
+
+    kind: str  # tcp, tls or unix
+    arguments: dict[str, Any]
+
+    def asynchronous(self) -> Any:
+        classes = {
+            "tcp": asynchronous.Connection,
+            "tls": asynchronous.SSLConnection,
+            "unix": asynchronous.UnixDomainSocketConnection,
+        }
+        return classes[self.kind](**self.arguments, **_common(), retry=AsyncRetry(NoBackoff(), 0))
+
+    def blocking(self, timeout: float) -> Any:
+        classes = {
+            "tcp": blocking.Connection,
+            "tls": blocking.SSLConnection,
+            "unix": blocking.UnixDomainSocketConnection,
+        }
+        common = _common() | {"socket_timeout": timeout}
+        return classes[self.kind](**self.arguments, **common, retry=BlockingRetry(NoBackoff(), 0))
+
+
+def _common() -> dict[str, Any]:
+    # RESP2: the shape of replies is the same on every server, and the client's maintenance notifications (which
+    # switch off its guard against unread replies) need RESP3. Time limits are ours, around the whole call.
+    return {
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_timeout": None,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "health_check_interval": 0,
+    }
+
+
+_KEPT_ARGUMENTS = ("host", "port", "path", "username", "password", "db", "credential_provider", "socket_keepalive")
+
+
+def target(url: str) -> Target:
+    """The target that a URL names. Raises RedisConfigurationError for one that can't be used."""
+    scheme = url.partition("://")[0]
+    if scheme not in ("redis", "rediss", "unix"):
+        raise RedisConfigurationError(
+            f"{scheme!r} is not a scheme that can be used here; give redis://, rediss://, unix:// or embedded://"
+        )
+    try:
+        arguments = dict(asynchronous.parse_url(url))
+    except (ValueError, TypeError) as error:
+        raise RedisConfigurationError(f"the Redis URL can't be read: {error}") from None
+    arguments.pop("connection_class", None)
+    kind = {"redis": "tcp", "rediss": "tls", "unix": "unix"}[scheme]
+    if kind != "unix":
+        arguments.setdefault("host", "localhost")
+        arguments["socket_keepalive"] = True
+    return Target(kind, _select(arguments))
+
+
+def target_of(client: Any) -> Target:
+    """The target of a ready ``redis.asyncio`` client. The client itself is left alone: its connections have its options."""
+    if not isinstance(client, redis_asyncio.Redis):
+        raise RedisConfigurationError(
+            f"redis must be a URL or a redis.asyncio.Redis client, not {type(client).__name__}; "
+            "Sentinel and Cluster clients are not supported yet"
+        )
+    pool = client.connection_pool
+    chosen = pool.connection_class
+    kind = "tcp"
+    if issubclass(chosen, asynchronous.UnixDomainSocketConnection):
+        kind = "unix"
+    elif issubclass(chosen, asynchronous.SSLConnection):
+        kind = "tls"
+    return Target(kind, _select(dict(pool.connection_kwargs)))
+
+
+def _select(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value is not None and (name in _KEPT_ARGUMENTS or name.startswith("ssl_"))
+    }
+
+
+def translate(error: BaseException) -> RedisError:
+    """An error of the client, the network or the server as one of ours. Secrets are in none of the texts used here.
+
+    Everything that isn't surely configuration is an outage: MISCONF, NOREPLICAS, LOADING, BUSY, a demoted primary, and
+    any reply that we don't know end by themselves or by an operator's hand, and no job must fail for them.
+    """
+    text = str(error)
+    code = text.partition(" ")[0].upper()
+    if isinstance(error, theirs.OutOfMemoryError) or code == "OOM":
+        return QueueFull("Redis is out of memory and refused to take more; nothing was written. Free memory, or wait.")
+    if isinstance(error, (theirs.AuthenticationError, theirs.AuthorizationError, theirs.NoPermissionError)) or code in (
+        "NOAUTH",
+        "WRONGPASS",
+        "NOPERM",
+        "DENIED",
+    ):
+        return RedisConfigurationError(f"Redis refuses this user ({_short(text)}); check user name, password and ACL")
+    if "certificate" in text.lower() or "ssl" in text.lower():
+        return RedisConfigurationError(f"the TLS connection to Redis can't be made ({_short(text)}); check rediss:// and ssl_*")
+    if code == "WRONGTYPE":
+        return RedisConfigurationError(f"foreign data under our keys ({_short(text)}); use another namespace or key_prefix")
+    if code == "NOGROUP" or "NOGROUP" in text:
+        return GroupMissing("the consumer group is gone: the server's data was deleted")
+    if "unknown command" in text.lower():
+        return RedisConfigurationError(f"the server is too old ({_short(text)}); Redis 6.2 or newer is needed")
+    return RedisUnavailable(f"Redis can't be used now: {_short(text) or type(error).__name__}")
+
+
+def _short(text: str) -> str:
+    return text[:300].replace("\n", " ").rstrip(". ")
+
+
+class Connector:
+    """Makes connections, and finds the server again when it has moved or has to be started."""
+
+    def __init__(self, locate: Locate | None, fixed: Target | None = None) -> None:
+        self._locate = locate
+        self._target = fixed
+
+    async def target(self, *, again: bool = False) -> Target:
+        if self._locate is not None and (again or self._target is None):
+            self._target = target(await asyncio.to_thread(self._locate))
+        assert self._target is not None
+        return self._target
+
+    def target_blocking(self) -> Target:
+        """For a thread of its own."""
+        if self._locate is not None:
+            self._target = target(self._locate())
+        assert self._target is not None
+        return self._target
+
+
+class Link:
+    """One connection for one role: one call at a time, opened when needed, never shared with a blocking reader."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._connection: Any = None
+        self._turn = asyncio.Lock()
+        self._failed = False
+        self.client_id: int | None = None
+
+    async def call(self, *command: Any, timeout: float = CALL_TIMEOUT) -> Any:
+        """One command, one attempt. Raises RedisError; after any failure but an error reply the connection is new."""
+        async with self._turn:
+            try:
+                async with asyncio.timeout(timeout):
+                    connection = self._connection
+                    if connection is None or not connection.is_connected:
+                        connection = await self._open()
+                    await connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
+                    return await connection.read_response(disable_decoding=True)
+            except theirs.NoScriptError:
+                raise
+            except theirs.ResponseError as error:
+                if str(error).startswith(("READONLY", "UNBLOCKED", "LOADING", "MASTERDOWN")):
+                    await self._drop()  # the role of that server has changed: look for the primary anew
+                raise translate(error) from None
+            except (theirs.RedisError, OSError, TimeoutError, asyncio.IncompleteReadError, EOFError) as error:
+                await self._drop()
+                raise translate(error) from None
+            except asyncio.CancelledError:
+                await self._drop()  # an unread reply must never meet the next caller
+                raise
+
+    async def run(self, script: Script, keys: list[str], arguments: list[Any], timeout: float = CALL_TIMEOUT) -> Any:
+        """One script, by its SHA, and by its text when the server doesn't know it."""
+        try:
+            return await self.call(b"EVALSHA", script.sha, len(keys), *keys, *arguments, timeout=timeout)
+        except theirs.NoScriptError:
+            return await self.call(b"EVAL", script.text, len(keys), *keys, *arguments, timeout=timeout)
+
+    async def open(self) -> None:
+        """Connects now."""
+        await self.call(b"PING")
+
+    async def identify(self) -> int:
+        """The connection's id on the server, for CLIENT UNBLOCK."""
+        self.client_id = int(await self.call(b"CLIENT", b"ID"))
+        return self.client_id
+
+    async def _open(self) -> Any:
+        target = await self._connector.target(again=self._failed)
+        self._connection = target.asynchronous()
+        self.client_id = None
+        self._failed = True
+        await self._connection.connect()
+        self._failed = False
+        return self._connection
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._failed = True
+            try:
+                await connection.disconnect(nowait=True)
+            except (theirs.RedisError, OSError, RuntimeError):
+                pass
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                async with asyncio.timeout(1):
+                    await connection.disconnect()
+            except (theirs.RedisError, OSError, TimeoutError, RuntimeError):
+                pass
+
+
+class BlockingLink:
+    """The same for a thread: a blocking connection, so that a busy event loop can't hold up what it says."""
+
+    def __init__(self, connector: Connector, timeout: float) -> None:
+        self._connector = connector
+        self._timeout = timeout
+        self._connection: Any = None
+
+    def run(self, script: Script, keys: list[str], arguments: list[Any]) -> Any:
+        try:
+            return self._call(b"EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except theirs.NoScriptError:
+            return self._call(b"EVAL", script.text, len(keys), *keys, *arguments)
+
+    def _call(self, *command: Any) -> Any:
+        try:
+            if self._connection is None:
+                self._connection = self._connector.target_blocking().blocking(self._timeout)
+                self._connection.connect()
+            self._connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
+            return self._connection.read_response(disable_decoding=True)
+        except theirs.NoScriptError:
+            raise
+        except (theirs.RedisError, OSError, socket.timeout) as error:
+            self.close()
+            raise translate(error) from None
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.disconnect()
+            except (theirs.RedisError, OSError):
+                pass
+
+
+def wait_before(attempt: int) -> float:
+    """Seconds before the given further attempt (1 = the first): doubled each time, half of it random."""
+    return min(FIRST_WAIT * 2 ** min(attempt - 1, 10), LONGEST_WAIT) * random.uniform(0.5, 1.0)
+
+
+async def persist(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
+    """Tries until it works, or ``patience`` seconds have gone by with the server away; then raises RedisUnavailable.
+
+    Only for what may be sent twice. Configuration errors and refusals for lack of memory are raised at once.
+    """
+    deadline = asyncio.get_running_loop().time() + patience
+    tries = 0
+    while True:
+        try:
+            return await attempt()
+        except QueueFull:
+            raise
+        except RedisUnavailable:
+            tries += 1
+            pause = wait_before(tries)
+            if asyncio.get_running_loop().time() + pause > deadline:
+                raise
+            await asyncio.sleep(pause)

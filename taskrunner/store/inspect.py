@@ -1,0 +1,223 @@
+"""Reads for people: what is known of a job, the figures of a queue, the dead letters. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from .. import forecast
+from ..envelope import Delivery, Envelope
+from ..forecast import Capacity, QueueStats, TaskStats
+from . import wire
+from .connect import Link
+from .keys import Keyspace, PartitionKeys
+from .scripts import LOOK, STATS, WATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is known of a job that has not ended. ``state`` is a JobStatus value; instants are server time in ms."""
+
+    state: str
+    queue: str
+    due: int
+    worker: str
+    deliveries: int
+    envelope: Envelope | None
+
+
+@dataclass(slots=True)
+class Counts:
+    """The figures of one queue in one partition, as the server keeps them."""
+
+    now: int
+    entries: int
+    pending: int
+    scheduled: int
+    dead: int
+    oldest: int
+    unsettled: dict[str, int]
+    runs: dict[str, dict[str, Any]]
+    rates: dict[str, str]
+    workers: list[dict[str, Any]]
+    kept: int
+
+    @property
+    def waiting(self) -> int:
+        return max(0, self.entries - self.pending - self.kept)
+
+
+class Inspection:
+    """Reads over one link."""
+
+    def __init__(self, link: Link, keyspace: Keyspace, group: str) -> None:
+        self._link = link
+        self._keyspace = keyspace
+        self._group = group
+
+    # -- one job -------------------------------------------------------------------------------------------------------
+
+    async def look(self, partition: PartitionKeys, id: str) -> wire.Ended | Sight | None:
+        """What is known of a job: its outcome, or where it stands, or None."""
+        keys = [partition.job(id), partition.live]
+        reply = await self._link.run(LOOK, keys, [id, self._group, partition.prefix])
+        if not reply:
+            return None
+        kind = reply[0]
+        if kind == b"ended":
+            return wire.read_record(reply[1])
+        if kind == b"waiting":
+            envelope = wire.unseal(reply[4]) if reply[4] else None
+            state = "retrying" if reply[1] == b"r" else "scheduled"
+            return Sight(state, reply[2].decode(), round(float(reply[3])), "", 0, envelope)
+        queue = reply[1].decode()
+        arrival = wire.arrive(reply[2], reply[5], reply[4], queue, partition.number, 0.0)
+        envelope = arrival.envelope if isinstance(arrival, Delivery) else None
+        worker = reply[3].decode()
+        return Sight("running" if worker else "queued", queue, 0, worker, reply[4], envelope)
+
+    async def find(self, id: str, partition: int | None = None) -> tuple[PartitionKeys, wire.Ended | Sight] | None:
+        """The same when the partition may be unknown: a unique job's is that of its key, which an id doesn't tell."""
+        partitions = self._keyspace.partitions
+        for one in partitions if partition is None else (partitions[partition],):
+            seen = await self.look(one, id)
+            if seen is not None:
+                return one, seen
+        return None
+
+    async def watch(self, partition: PartitionKeys, id: str, channel: str) -> wire.Ended | bool:
+        """The outcome of a job; or True: the channel will hear of it; or False: it is unknown."""
+        keys = [partition.job(id), partition.live, partition.watchers]
+        reply = await self._link.run(WATCH, keys, [id, channel])
+        return wire.read_record(reply) if isinstance(reply, bytes) else bool(reply)
+
+    # -- queues --------------------------------------------------------------------------------------------------------
+
+    async def queues(self) -> list[str]:
+        """The names of all queues that jobs were ever dispatched to."""
+        names = set[bytes]()
+        for partition in self._keyspace.partitions:
+            names.update(await self._link.call(b"SMEMBERS", partition.queues))
+        return sorted(name.decode() for name in names)
+
+    async def counts(self, partition: PartitionKeys, queue: str) -> Counts:
+        names = partition.queue(queue)
+        keys = [names.stream, names.due, names.dead, names.waiting, names.runs, names.rates]
+        reply = await self._link.run(STATS, [*keys, partition.workers, partition.worker_facts], [self._group])
+        runs = {task: orjson.loads(text) for task, text in _pairs(reply[7])}
+        unsettled = {task: int(n) for task, n in _pairs(reply[6])}
+        rates = {name: text.decode() for name, text in _pairs(reply[8])}
+        workers = [orjson.loads(facts) for facts in reply[9]]
+        return Counts(*reply[:6], unsettled, runs, rates, workers, reply[10])
+
+    async def stats(self, queue: str, replication_factor: int | None) -> QueueStats:
+        """The figures of a queue over all partitions."""
+        counts = [await self.counts(partition, queue) for partition in self._keyspace.partitions]
+        return summarise(queue, counts, replication_factor)
+
+    async def stats_of_all(self, replication_factor: int | None) -> QueueStats:
+        """The figures of all queues together, under the name ``*``."""
+        counts = [
+            await self.counts(partition, queue)
+            for queue in await self.queues()
+            for partition in self._keyspace.partitions
+        ]
+        return summarise("*", counts, replication_factor)
+
+    # -- dead letters --------------------------------------------------------------------------------------------------
+
+    async def dead_letter(self, id: str) -> wire.DeadLetter | None:
+        for partition in self._keyspace.partitions:
+            for queue in await self.queues():
+                text = await self._link.call(b"HGET", partition.queue(queue).dead_letters, id)
+                if text is not None:
+                    return wire.exhume(text)
+        return None
+
+    async def dead_letters(self, limit: int) -> list[wire.DeadLetter]:
+        """The latest dead letters of all queues, newest first."""
+        found: list[wire.DeadLetter] = []
+        for partition in self._keyspace.partitions:
+            for queue in await self.queues():
+                names = partition.queue(queue)
+                ids = await self._link.call(b"ZREVRANGE", names.dead, 0, limit - 1)
+                texts = await self._link.call(b"HMGET", names.dead_letters, *ids) if ids else []
+                found += [wire.exhume(text) for text in texts if text is not None]
+        return sorted(found, key=lambda letter: letter.failed_at, reverse=True)[:limit]
+
+
+def _pairs(flat: list[bytes]) -> Iterable[tuple[str, bytes]]:
+    return ((flat[n].decode(), flat[n + 1]) for n in range(0, len(flat), 2))
+
+
+def summarise(queue: str, counts: list[Counts], replication_factor: int | None) -> QueueStats:
+    """The figures of a queue, from those of its partitions."""
+    now = max((count.now for count in counts), default=0)
+    waiting, running = sum(count.waiting for count in counts), sum(count.pending for count in counts)
+    runs = _merged(counts)
+    run_times = {task: run["sum"] / run["n"] for task, run in runs.items() if run["n"] > 0}
+    unsettled: dict[str, int] = {}
+    for count in counts:
+        for task, n in count.unsettled.items():
+            unsettled[task] = unsettled.get(task, 0) + max(n, 0)
+    per_task = forecast.still_waiting(unsettled, run_times, max(0, sum(unsettled.values()) - waiting))
+    average = forecast.mean_run_time(per_task, run_times)
+    fleet = counts[0].workers if counts else []
+    workers = [facts for facts in fleet if queue == "*" or queue in facts.get("queues", ())]
+    slots = sum(facts["slots"] for facts in workers) / len(workers) if workers else 0
+    replicas = replication_factor if replication_factor is not None else len(workers)
+    capacity = Capacity(replicas, slots, _measured(counts, "slots"), _loop_time(counts))
+    if replication_factor is not None and not workers:
+        capacity = Capacity(0, 0, None, 0.0)  # nobody consumes, whatever was configured
+    oldest = [count.oldest for count in counts if count.oldest]
+    return QueueStats(
+        queue=queue,
+        waiting=waiting,
+        running=running,
+        scheduled=sum(count.scheduled for count in counts),
+        blocked=0,
+        dead=sum(count.dead for count in counts),
+        workers=round(slots),
+        replicas=replicas,
+        avg_run_time=average,
+        arrival_rate=sum(forecast.rate(c.rates["arrived"], now) for c in counts if "arrived" in c.rates),
+        completion_rate=sum(forecast.rate(c.rates["completed"], now) for c in counts if "completed" in c.rates),
+        oldest_wait=max(0.0, (now - min(oldest)) / 1000) if oldest and waiting else 0.0,
+        drain_time=forecast.drain_time(waiting, average, capacity),
+        per_task={task: _task_stats(per_task.get(task, 0.0), runs.get(task)) for task in {*unsettled, *runs}},
+    )
+
+
+def _task_stats(waiting: float, run: dict[str, Any] | None) -> TaskStats:
+    if run is None:
+        return TaskStats(round(waiting), 0.0, 0.0, 0, 0, 0)
+    average = run["sum"] / run["n"] if run["n"] else 0.0
+    p95 = forecast.percentile(run["buckets"], 0.95)
+    return TaskStats(round(waiting), average, p95, int(run["ok"]), int(run["failed"]), int(run["retried"]))
+
+
+def _merged(counts: list[Counts]) -> dict[str, dict[str, Any]]:
+    merged: dict[str, dict[str, Any]] = {}
+    for count in counts:
+        for task, run in count.runs.items():
+            total = merged.setdefault(task, {"ok": 0, "failed": 0, "retried": 0, "n": 0.0, "sum": 0.0, "buckets": {}})
+            for name in ("ok", "failed", "retried", "n", "sum"):
+                total[name] += run[name]
+            for bucket, n in run["buckets"].items():
+                total["buckets"][bucket] = total["buckets"].get(bucket, 0.0) + n
+    return merged
+
+
+def _measured(counts: list[Counts], field: str) -> float | None:
+    """Amount per busy second, from the decaying sums "time amount" that workers report; None when there are none."""
+    sums = [[float(part) for part in count.rates[field].split()] for count in counts if field in count.rates]
+    time = sum(one[0] for one in sums)
+    return sum(one[1] for one in sums) / time if time > 0 else None
+
+
+def _loop_time(counts: list[Counts]) -> float:
+    jobs_per_microsecond = _measured(counts, "loop")
+    return 1 / jobs_per_microsecond / 1e6 if jobs_per_microsecond else 0.0

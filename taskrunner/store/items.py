@@ -1,0 +1,172 @@
+"""Drafts and settlements as the items of a batch: operations, operands and keys, as the scripts' headers name them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..envelope import KEPT, TRACKED, Delivery, Draft, Envelope, Extra, Unreadable
+from ..outcome import Again, Expired, Failed, Outcome, Released, Settlement, Succeeded
+from . import wire
+from .keys import PartitionKeys
+
+Items = list[Any]
+
+
+def add_draft(draft: Draft, letter: bytes, keys: list[str], items: Items, partition: PartitionKeys) -> None:
+    """Appends a draft as an item for dispatch.lua."""
+    envelope = draft.envelope
+    operations = "t" if envelope.flags & TRACKED else ""
+    at = len(items)
+    items += (operations, envelope.id, envelope.task, letter)
+    if not (draft.custom_id or draft.leases or draft.delay or draft.due or envelope.extras):
+        return
+    if draft.custom_id:
+        operations += "n"
+        keys.append(partition.job(envelope.id))
+    for lease in draft.leases:
+        if lease.hold:
+            operations += "u"
+            keys.append(partition.unique(lease.digest))
+        else:
+            operations += "p"
+            keys.append(partition.period(lease.digest))
+            items.append(max(1, round(lease.seconds * 1000)))
+    if draft.due:
+        operations += "a"
+        items.append(draft.due)
+    elif draft.delay:
+        operations += "d"
+        items.append(round(draft.delay * 1000))
+    if Extra.RESERVATION in envelope.extras:
+        operations += "r"
+        items.append(envelope.extras[Extra.RESERVATION])
+    items[at] = operations
+
+
+class SettlementItems:
+    """Builds the items for settle.lua. ``now`` is server time in ms, ``ttl`` the runner's result_ttl in seconds."""
+
+    def __init__(self, partition: PartitionKeys, now: int, ttl: float) -> None:
+        self.keys: list[str] = []
+        self.items: Items = []
+        self._partition = partition
+        self._now = now
+        self._ttl = ttl
+
+    def add(self, settlement: Settlement) -> None:
+        delivery, outcome = settlement.delivery, settlement.outcome
+        if isinstance(delivery, Unreadable):
+            self._add_unreadable(delivery, outcome)
+            return
+        envelope = delivery.envelope
+        task, micros = envelope.task, round(settlement.seconds * 1_000_000)
+        if type(outcome) is Succeeded and not envelope.flags and not envelope.extras:
+            self.items += (delivery.entry_id, delivery.deliveries, "s", task, micros)
+            return
+        at = len(self.items)
+        self.items += (delivery.entry_id, delivery.deliveries, "", task, micros)
+        self.items[at + 2] = self._operations(settlement, delivery, outcome)
+
+    def _operations(self, settlement: Settlement, delivery: Delivery, outcome: Outcome) -> str:
+        envelope = delivery.envelope
+        if isinstance(outcome, Again):
+            attempted = _carry(delivery, envelope.attempt + 1)
+            return "r" + self._later(attempted, outcome.delay, "r")
+        if isinstance(outcome, Released):
+            carried = _carry(delivery, envelope.attempt)
+            if outcome.unknown:
+                carried.extras.setdefault(Extra.UNKNOWN_SINCE, self._now)
+            return "-" + (self._later(carried, outcome.delay, "s") if outcome.delay else self._again(carried))
+        tally = "s" if isinstance(outcome, Succeeded) else "f" if isinstance(outcome, Failed) else "-"
+        return tally + self._ended(settlement, delivery, outcome)
+
+    def _ended(self, settlement: Settlement, delivery: Delivery, outcome: Succeeded | Failed | Expired) -> str:
+        envelope, operations = delivery.envelope, ""
+        if envelope.flags & KEPT:
+            ttl = self._ttl if settlement.ttl is None else settlement.ttl
+            self.keys.append(self._partition.job(envelope.id))
+            self.items += (envelope.id, wire.record(self._record(settlement, delivery, outcome)), round(ttl * 1000) or 1)
+            operations = "k"
+        elif envelope.flags & TRACKED:
+            self.items.append(envelope.id)
+            operations = "x"
+        if envelope.extras and Extra.UNIQUE in envelope.extras:
+            self.keys.append(self._partition.unique(envelope.extras[Extra.UNIQUE]))
+            self.items.append(envelope.id)
+            operations += "u"
+        if isinstance(outcome, Failed):
+            self.items += wire.bury(delivery, outcome, self._now)
+            operations += "d"
+        return operations
+
+    def _record(self, settlement: Settlement, delivery: Delivery, outcome: Succeeded | Failed | Expired) -> wire.Ended:
+        envelope = delivery.envelope
+        state, error, result = "e", None, b""
+        if isinstance(outcome, Succeeded):
+            state, result = "s", outcome.result or b""
+        elif isinstance(outcome, Failed):
+            failure = outcome.failure
+            state, error = "f", (failure.error_type, failure.message, failure.traceback, outcome.reason)
+        return wire.Ended(
+            state,
+            envelope.task,
+            delivery.queue,
+            envelope.attempt,
+            envelope.enqueued_at,
+            self._now,
+            settlement.seconds,
+            error,
+            result,
+        )
+
+    def _later(self, envelope: Envelope, delay: float, state: str) -> str:
+        self.items += (envelope.id, round(delay * 1000), state if envelope.flags & TRACKED else "", _kept(envelope))
+        return "l"
+
+    def _again(self, envelope: Envelope) -> str:
+        self.items += (envelope.id, "1" if envelope.flags & TRACKED else "0", _kept(envelope))
+        return "a"
+
+    def _add_unreadable(self, delivery: Unreadable, outcome: Outcome) -> None:
+        """An entry that is no letter of ours: kept whole in the dead letters, or put aside for a newer worker."""
+        if not delivery.raw:  # pending, but deleted from the stream by somebody: there is nothing to keep
+            self.items += (delivery.entry_id, delivery.deliveries, "-", "", 0)
+            return
+        if isinstance(outcome, Failed):
+            self.items += (delivery.entry_id, delivery.deliveries, "-d", "", 0)
+            self.items += wire.bury(delivery, outcome, self._now)
+            return
+        delay = outcome.delay if isinstance(outcome, Released) else 0.0
+        self.items += (delivery.entry_id, delivery.deliveries, "-l", "", 0)
+        self.items += (_stray_id(delivery), round(delay * 1000), "", _kept_stray(delivery, self._now))
+
+
+def _carry(delivery: Delivery, attempt: int) -> Envelope:
+    """The envelope as it goes on: what it was, another attempt, and the deliveries that ended in a crash."""
+    envelope = delivery.envelope
+    extras = dict(envelope.extras)
+    crashes = delivery.deliveries - 1 + extras.get(Extra.DELIVERIES, 0)
+    if crashes:
+        extras[Extra.DELIVERIES] = crashes
+    return Envelope(
+        envelope.id, envelope.task, envelope.enqueued_at, envelope.flags, attempt, extras, envelope.payload
+    )
+
+
+def _kept(envelope: Envelope) -> bytes:
+    """A letter as it is kept while it waits: task, marks, version, letter; see the prelude's keep()."""
+    reservation = envelope.extras.get(Extra.RESERVATION)
+    marks = b"r %d" % reservation if reservation else b""
+    return b"%b\n%b\n%b\n%b" % (envelope.task.encode(), marks, wire.VERSION, wire.seal(envelope))
+
+
+def _stray_id(delivery: Unreadable) -> str:
+    return "unreadable-" + delivery.entry_id.decode()
+
+
+def _kept_stray(delivery: Unreadable, now: int) -> bytes:
+    """A letter of a newer version, unread, with its own marks and since when nobody could read it."""
+    pairs = dict(zip(delivery.raw[2::2], delivery.raw[3::2], strict=False))
+    pairs.setdefault(wire.SINCE, b"%d" % now)
+    marks = b" ".join(part for pair in pairs.items() for part in pair)
+    return b"\n%b\n%b\n%b" % (marks, delivery.raw[0], delivery.raw[1])

@@ -1,0 +1,38 @@
+"""Loads the Lua scripts. A script is called by its SHA; a server that doesn't know it (restart, failover, SCRIPT FLUSH)
+gets the text once. A SHA names exact code, so two releases run side by side during a deploy."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One script: its text with the prelude in front, and its SHA."""
+
+    name: str
+    text: bytes
+    sha: bytes
+
+
+def load(name: str) -> Script:
+    """The script ``name``.lua of this package."""
+    folder = resources.files(__package__) / "scripts"
+    text = (folder / "_prelude.lua").read_bytes() + b"\n" + (folder / f"{name}.lua").read_bytes()
+    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+DISPATCH = load("dispatch")
+SETTLE = load("settle")
+PROMOTE = load("promote")
+BEAT = load("beat")
+RECLAIM = load("reclaim")
+SWEEP = load("sweep")
+LEAVE = load("leave")
+LEAD = load("lead")
+WATCH = load("watch")
+LOOK = load("look")
+STATS = load("stats")
+TRIM = load("trim")

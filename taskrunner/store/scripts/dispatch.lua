@@ -1,0 +1,113 @@
+-- Takes a batch of new jobs: each becomes a stream entry, or waits for its due time, or is a duplicate of a known job.
+--
+-- KEYS  1 batch  2 stream  3 live  4 queues  5 waiting  6 rates  7 due  8 letters  9 janitor
+--       then, in the order in which the items' operations ask for them: record, unique and period keys
+-- ARGV  1 batch number  2 seconds to remember it  3 queue  4 wake channel
+--       then per item: operations, id, task, letter, and each operation's operand
+--         t  keep a live record
+--         n  the id is the caller's: refuse if it is known          (a key: its record)
+--         u  hold this unique key until the job ends                (a key)
+--         p  hold this key for some time, ended or not              (a key; operand: ms)
+--         d  wait that long                                         (operand: ms)
+--         a  wait until                                             (operand: server time in ms)
+--         r  the task has a reservation of its own                  (operand: ms)
+-- Returns a flat list of (index of a duplicate, id of the job that it duplicates); empty when all are new.
+-- Closes: a batch sent twice after a lost reply makes no second job; two dispatches of one unique key can't both win,
+-- and a key whose holder is gone, in whatever way, doesn't block the next.
+local past = replay(KEYS[1], ARGV[1])
+if past then return type(past) == 'string' and cjson.decode(past) or past end
+local stream, live, due, letters, janitor = KEYS[2], KEYS[3], KEYS[7], KEYS[8], KEYS[9]
+local bad = mistyped({stream, 'stream', live, 'hash', due, 'zset', letters, 'hash', KEYS[4], 'set', KEYS[5], 'hash',
+  KEYS[6], 'hash', janitor, 'hash'})
+if bad then return bad end
+
+local queue, channel, at = ARGV[3], ARGV[4], now()
+
+-- A holder is alive while its live record is, and the entry or due time that the record speaks of.
+local function alive(id)
+  local record = call('HGET', live, id)
+  if not record then return false end
+  local state, place, entry = string.match(record, '^(%S+) (%S+) ?(%S*)$')
+  if place ~= queue then return true end
+  if state == 'q' then return #call('XRANGE', stream, entry, entry, 'COUNT', 1) == 1 end
+  return call('ZSCORE', due, id) ~= false
+end
+
+-- The id of the living job that holds a key, or nil.
+local function holder(key)
+  if call('TYPE', key).ok ~= 'string' then return nil end
+  return call('GET', key)
+end
+
+-- The shortest reservation of a task of this queue: the reclaim script looks at nothing younger.
+local function shorten(reservation)
+  local shortest = tonumber(call('HGET', janitor, 'shortest:' .. queue) or math.huge)
+  if tonumber(reservation) < shortest then call('HSET', janitor, 'shortest:' .. queue, reservation) end
+end
+
+local duplicates, records, added, total = {}, {}, {}, 0
+local i, k, index = 5, 9, 0
+while i <= #ARGV do
+  local operations, id, task, letter = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  i = i + 4
+  local tracked, due_at, marks, unique, period, period_ms, rival = false, nil, '', nil, nil, nil, nil
+  for c = 1, #operations do
+    local operation = string.sub(operations, c, c)
+    if operation == 't' then
+      tracked = true
+    elseif operation == 'n' then
+      k = k + 1
+      if call('EXISTS', KEYS[k]) == 1 or alive(id) then rival = id end
+    elseif operation == 'u' then
+      k = k + 1
+      unique = KEYS[k]
+      local other = holder(unique)
+      if other and other ~= id and alive(other) then rival = rival or other end
+    elseif operation == 'p' then
+      k = k + 1
+      period, period_ms = KEYS[k], ARGV[i]
+      i = i + 1
+      rival = rival or holder(period)
+    elseif operation == 'd' then
+      due_at = at + tonumber(ARGV[i])
+      i = i + 1
+    elseif operation == 'a' then
+      due_at = tonumber(ARGV[i])
+      i = i + 1
+    elseif operation == 'r' then
+      marks = 'r ' .. ARGV[i]
+      shorten(ARGV[i])
+      i = i + 1
+    end
+  end
+  if rival then
+    duplicates[#duplicates + 1] = index
+    duplicates[#duplicates + 1] = rival
+  else
+    if unique then call('SET', unique, id) end
+    if period then call('SET', period, id, 'PX', period_ms) end
+    local record
+    if due_at and due_at > at then
+      later(due, letters, id, due_at, keep(task, marks, 't1', letter), channel)
+      record = 's ' .. queue
+    else
+      record = 'q ' .. queue .. ' ' .. enter(stream, marks, 't1', letter)
+      added[task] = (added[task] or 0) + 1
+      total = total + 1
+    end
+    if tracked and (unique or string.find(operations, 'n', 1, true)) then
+      call('HSET', live, id, record) -- at once: a later item of this batch may ask for this holder
+    elseif tracked then
+      records[#records + 1] = id
+      records[#records + 1] = record
+    end
+  end
+  index = index + 1
+end
+
+if #records > 0 then call('HSET', live, unpack(records)) end
+for task, n in pairs(added) do call('HINCRBY', KEYS[5], task, n) end
+if total > 0 then flow(KEYS[6], 'arrived', total, at) end
+call('SADD', KEYS[4], queue)
+call('SET', KEYS[1], ARGV[1] .. ' ' .. cjson.encode(duplicates), 'EX', ARGV[2])
+return duplicates

@@ -1,0 +1,64 @@
+-- Takes over entries of one stream whose worker has been silent for longer than the reservation, and removes the
+-- consumers of workers that are gone.
+--
+-- KEYS  1 janitor  2 stream  3 workers  4 worker facts
+-- ARGV  1 group  2 consumer  3 reservation in ms  4 beat period in ms  5 most entries  6 queue
+--       7 ms between two passes of the whole fleet
+-- Returns {'1' when there is more to look at now, then triples (id, delivery count, fields)}. What is returned belongs
+-- to the caller, with a delivery count that no earlier token has.
+-- Closes: two workers claiming at once; a mass claim after an outage (guard); dead entries hidden behind living ones
+-- (the cursor is kept: every pass goes on where the last ended); the consumer deleted with entries still pending.
+local janitor, stream, group, me, queue = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[6]
+local at, reservation = now(), tonumber(ARGV[3])
+if guard(janitor, at, reservation, tonumber(ARGV[4])) then return {'0'} end
+local state = call('HMGET', janitor, 'cursor:' .. queue, 'next:' .. queue, 'shortest:' .. queue)
+local cursor, turn, shortest = state[1] or '0-0', tonumber(state[2] or 0), tonumber(state[3])
+if at < turn and turn - at <= tonumber(ARGV[7]) then return {'0'} end
+
+-- Entries of tasks with a reservation of their own (field r) must not be taken at the runner's age, nor left to it:
+-- XAUTOCLAIM can't tell them apart, so a queue that has such tasks is paged by XPENDING and judged one by one.
+local ids = {}
+if shortest then
+  local from = cursor == '0-0' and '-' or '(' .. cursor
+  local rows = call('XPENDING', stream, group, 'IDLE', math.min(shortest, reservation), from, '+', ARGV[5])
+  for n = 1, #rows do
+    local entry = call('XRANGE', stream, rows[n][1], rows[n][1])[1]
+    local own = entry and entry[2][3] == 'r' and tonumber(entry[2][4]) or reservation -- marks follow the letter
+    if rows[n][3] >= own then ids[#ids + 1] = rows[n][1] end
+    cursor = rows[n][1]
+  end
+  if #rows < tonumber(ARGV[5]) then cursor = '0-0' end
+else
+  local page = call('XAUTOCLAIM', stream, group, me, reservation, cursor, 'COUNT', ARGV[5], 'JUSTID')
+  cursor, ids = page[1], page[2]
+end
+
+local reply = {cursor == '0-0' and '0' or '1'}
+for n = 1, #ids do
+  -- JUSTID left the delivery count alone; XCLAIM raises it, which is what makes the old token stale.
+  local entry = call('XCLAIM', stream, group, me, 0, ids[n])[1]
+  if entry and entry[2] then
+    reply[#reply + 1] = ids[n]
+    reply[#reply + 1] = call('XPENDING', stream, group, ids[n], ids[n], 1)[1][4]
+    reply[#reply + 1] = entry[2]
+  else
+    call('XACK', stream, group, ids[n]) -- pending, but gone from the stream: 6.2 would offer it for ever
+  end
+end
+
+if cursor == '0-0' then
+  call('HSET', janitor, 'next:' .. queue, at + ARGV[7])
+  local silent = call('ZRANGEBYSCORE', KEYS[3], '-inf', at - 2 * reservation, 'LIMIT', 0, 100)
+  for n = 1, #silent do
+    call('ZREM', KEYS[3], silent[n])
+    call('HDEL', KEYS[4], silent[n])
+  end
+  for _, row in ipairs(call('XINFO', 'CONSUMERS', stream, group)) do
+    local consumer, pending = row[2], row[4]
+    if pending == 0 and consumer ~= me and not call('ZSCORE', KEYS[3], consumer) then
+      call('XGROUP', 'DELCONSUMER', stream, group, consumer)
+    end
+  end
+end
+call('HSET', janitor, 'cursor:' .. queue, cursor)
+return reply

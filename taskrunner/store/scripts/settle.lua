@@ -1,0 +1,184 @@
+-- Records what a batch of deliveries of one queue came to. Each is its own: a stale token changes nothing.
+--
+-- KEYS  1 batch  2 stream  3 live  4 watchers  5 waiting  6 runs  7 rates  8 due  9 letters  10 dead  11 dead letters
+--       then, in the order in which the items' operations ask for them: record and unique keys
+-- ARGV  1 batch number  2 seconds to remember it  3 group  4 consumer  5 how many entries the consumer holds
+--       6 '1': finished entries leave the stream  7 queue  8 wake channel
+--       9 µs since the consumer's last report in which it never ran out of jobs  10 µs of slots occupied in that time
+--       11 jobs finished in that time  12 slots it has
+--       then per item: entry id, delivery count, operations, task ('' if unknown), run time in µs, and the operands
+--         operations: first the tally: s succeeded, f failed, r retried, - none of these; then any of
+--         k  the job ended; keep its outcome      (a key; operands: id, record, ms to keep it)
+--         x  the job ended; keep nothing          (operand: id)
+--         u  free the unique key if it is its     (a key; operand: id)
+--         d  put it to the dead letters           (operands: id, record)
+--         l  run it later                         (operands: id, wait in ms, state letter for the live record or '',
+--                                                  the letter as it is kept while waiting)
+--         a  back into the stream now             (operands: id, '1' if it has a live record, the letter likewise)
+-- Returns one character per item: 1 recorded, 0 refused because the token is stale.
+-- Closes: the zombie (XACK alone lets anybody acknowledge anything), the lost reply, the crash between acknowledging
+-- and whatever must happen exactly once with it.
+local past = replay(KEYS[1], ARGV[1])
+if past then return past end
+local stream, live, watchers, due, letters = KEYS[2], KEYS[3], KEYS[4], KEYS[8], KEYS[9]
+local bad = mistyped({stream, 'stream', live, 'hash', watchers, 'hash', KEYS[5], 'hash', KEYS[6], 'hash',
+  KEYS[7], 'hash', due, 'zset', letters, 'hash', KEYS[10], 'zset', KEYS[11], 'hash'})
+if bad then return bad end
+
+local group, me, queue, channel, at = ARGV[3], ARGV[4], ARGV[7], ARGV[8], now()
+local OPERANDS = {k = 3, x = 1, u = 1, d = 2, l = 4, a = 3}
+
+-- One item per pass over ARGV: where it starts, and where its operands and keys are.
+local items, i, key = {}, 13, 11
+while i <= #ARGV do
+  local item = {at = i, id = ARGV[i], count = tonumber(ARGV[i + 1]), operations = ARGV[i + 2], key = key}
+  i = i + 5
+  for c = 2, #item.operations do
+    local operation = string.sub(item.operations, c, c)
+    i = i + OPERANDS[operation]
+    if operation == 'k' or operation == 'u' then key = key + 1 end
+  end
+  items[#items + 1] = item
+end
+
+-- The counts of what this consumer holds: by one range read when that is cheaper, else and in doubt one by one.
+-- A missing group (an emptied server) means that nothing is held.
+local held = {}
+if #items * 3 >= tonumber(ARGV[5]) then
+  local rows = pcall_('XPENDING', stream, group, '-', '+', ARGV[5] + 64, me)
+  for n = 1, rows.err and 0 or #rows do held[rows[n][1]] = rows[n][4] end
+end
+local function mine(item)
+  local count = held[item.id]
+  if not count then
+    local row = pcall_('XPENDING', stream, group, item.id, item.id, 1, me)
+    count = not row.err and row[1] and row[1][4]
+  end
+  held[item.id] = -1 -- a token is good for one item of a batch
+  return count == item.count
+end
+
+local verdicts, acknowledged, valid = {}, {}, {}
+for n = 1, #items do
+  if mine(items[n]) then
+    verdicts[n] = '1'
+    acknowledged[#acknowledged + 1] = items[n].id
+    valid[#valid + 1] = items[n]
+  else
+    verdicts[n] = '0'
+  end
+end
+
+-- XACK comes first: it is allowed on a server that is out of memory, and so is then all the rest of the script.
+if #acknowledged > 0 then
+  call('XACK', stream, group, unpack(acknowledged))
+  if ARGV[6] == '1' then
+    call('XDEL', stream, unpack(acknowledged))
+  else
+    call('HINCRBY', KEYS[7], 'kept', #acknowledged)
+  end
+end
+
+local ended, settled, runs = {}, {}, {}
+local TALLY = {s = 'ok', f = 'failed', r = 'retried'}
+local done = 0
+
+local function tally(item)
+  local task, micros = ARGV[item.at + 3], tonumber(ARGV[item.at + 4])
+  if task == '' then return end
+  settled[task] = (settled[task] or 0) - 1
+  local field = TALLY[string.sub(item.operations, 1, 1)]
+  if not field then return end
+  if field ~= 'retried' then done = done + 1 end
+  local run = runs[task]
+  if not run then
+    run = {ok = 0, failed = 0, retried = 0, n = 0, sum = 0, buckets = {}}
+    runs[task] = run
+  end
+  run[field] = run[field] + 1
+  run.n = run.n + 1
+  run.sum = run.sum + micros / 1000000
+  local bucket = tostring(math.floor(2 * math.log(math.max(micros, 1)) / math.log(2)))
+  run.buckets[bucket] = (run.buckets[bucket] or 0) + 1
+end
+
+local function apply(item)
+  local p, k = item.at + 5, item.key
+  for c = 2, #item.operations do
+    local operation = string.sub(item.operations, c, c)
+    local id = ARGV[p]
+    if operation == 'k' then
+      k = k + 1
+      call('SET', KEYS[k], ARGV[p + 1], 'PX', ARGV[p + 2])
+      ended[#ended + 1] = id
+    elseif operation == 'x' then
+      ended[#ended + 1] = id
+    elseif operation == 'u' then
+      k = k + 1
+      if call('GET', KEYS[k]) == id then call('DEL', KEYS[k]) end
+    elseif operation == 'd' then
+      call('ZADD', KEYS[10], at, id)
+      call('HSET', KEYS[11], id, ARGV[p + 1])
+    elseif operation == 'l' then
+      later(due, letters, id, at + tonumber(ARGV[p + 1]), ARGV[p + 3], channel)
+      if ARGV[p + 2] ~= '' then call('HSET', live, id, ARGV[p + 2] .. ' ' .. queue) end
+    elseif operation == 'a' then
+      local task, marks, version, letter = kept(ARGV[p + 2])
+      local entry = enter(stream, marks, version, letter)
+      if ARGV[p + 1] == '1' then call('HSET', live, id, 'q ' .. queue .. ' ' .. entry) end
+      if task ~= '' then settled[task] = (settled[task] or 0) + 1 end
+    end
+    p = p + OPERANDS[operation]
+  end
+end
+
+for n = 1, #valid do
+  tally(valid[n])
+  if #valid[n].operations > 1 then apply(valid[n]) end
+end
+if #ended > 0 then
+  call('HDEL', live, unpack(ended))
+  if call('EXISTS', watchers) == 1 then
+    for n = 1, #ended do
+      local channels = call('HGET', watchers, ended[n])
+      for one in string.gmatch(channels or '', '%S+') do call('PUBLISH', one, ended[n]) end
+    end
+    call('HDEL', watchers, unpack(ended))
+  end
+end
+
+-- Run times: means and histogram over about the last thousand runs of a task, so that they follow a change.
+local MEMORY = 1000
+for task, new in pairs(runs) do
+  local text = call('HGET', KEYS[6], task)
+  if text then
+    local old = cjson.decode(text)
+    local keep = math.max(0, 1 - new.n / MEMORY) * math.min(1, MEMORY / math.max(old.n, 1))
+    new.n, new.sum = new.n + old.n * keep, new.sum + old.sum * keep
+    for bucket, n in pairs(old.buckets) do
+      local weight = (new.buckets[bucket] or 0) + n * keep
+      if weight > 0.01 then new.buckets[bucket] = weight end
+    end
+    for _, field in pairs(TALLY) do new[field] = new[field] + old[field] end
+  end
+  call('HSET', KEYS[6], task, cjson.encode(new))
+end
+for task, n in pairs(settled) do
+  if n ~= 0 then call('HINCRBY', KEYS[5], task, n) end
+end
+if done > 0 then flow(KEYS[7], 'completed', done, at) end
+
+-- What a worker gets done while jobs wait, for the forecast. Either its slots are the limit: then the slots that are
+-- really occupied are of interest; or its event loop is: then the time per job. Means over about five worker-seconds.
+local busy, occupied, jobs, slots = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+if busy > 0 then
+  local by_slots = occupied >= 0.8 * slots * busy
+  local field = by_slots and 'slots' or 'loop'
+  local time, amount = string.match(call('HGET', KEYS[7], field) or '0 0', '^(%S+) (%S+)$')
+  local fade = math.exp(-busy / 5000000)
+  local sum = tonumber(amount) * fade + (by_slots and occupied or jobs)
+  call('HSET', KEYS[7], field, string.format('%.10g %.10g', tonumber(time) * fade + busy, sum))
+end
+local reply = table.concat(verdicts)
+call('SET', KEYS[1], ARGV[1] .. ' ' .. reply, 'EX', ARGV[2])
+return reply

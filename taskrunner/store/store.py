@@ -1,0 +1,249 @@
+"""The store: one method per transition, each for a batch, each one script or command. Nothing else talks to Redis.
+
+A Store belongs to one event loop. Its links are opened when they are first needed, and each role has its own, so that
+a blocking fetch, a slow read and a settle never wait for each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import exceptions as theirs
+
+from ..envelope import Arrival, Draft
+from ..errors import RedisError, RedisUnavailable
+from ..forecast import Load
+from ..outcome import Settlement
+from . import wire
+from .batches import Batches
+from .clock import ServerClock
+from .connect import Connector, GroupMissing, Link
+from .inspect import Inspection
+from .items import SettlementItems, add_draft
+from .keys import Keyspace, PartitionKeys
+from .scripts import DISPATCH, LEAD, LEAVE, PROMOTE, RECLAIM, SETTLE, SWEEP, TRIM
+
+BATCH = 200
+"""Most items of one script call: about a millisecond of server time."""
+BLOCK = 2.0
+"""Seconds that a fetch may wait on the server. A reader that is frozen in it can swallow a batch, so it is short."""
+PROMOTED = 200
+RECLAIMED = 100
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """What a store must know of its runner. Durations in seconds."""
+
+    group: str
+    worker_id: str
+    client_id: str
+    reservation: float
+    beat: float
+    result_ttl: float
+    delete_on_ack: bool
+    audit_age: float = 7 * 86400.0
+
+
+class Store:
+    """Transitions of jobs in one namespace."""
+
+    def __init__(self, connector: Connector, keyspace: Keyspace, options: StoreOptions) -> None:
+        self.keyspace = keyspace
+        self.options = options
+        self.clock = ServerClock()
+        self._connector = connector
+        self._control = Link(connector)
+        self._links: list[Link] = [self._control]
+        self.inspection = Inspection(self._control, keyspace, options.group)
+        self._dispatches = [self._batches(partition, "d") for partition in keyspace.partitions]
+        self._settles = [self._batches(partition, "s") for partition in keyspace.partitions]
+
+    def _batches(self, partition: PartitionKeys, role: str) -> Batches:
+        return Batches(self._link(), partition.batch(self.options.client_id + role))
+
+    def _link(self) -> Link:
+        link = Link(self._connector)
+        self._links.append(link)
+        return link
+
+    @property
+    def partitions(self) -> tuple[PartitionKeys, ...]:
+        return self.keyspace.partitions
+
+    # -- opening and closing -------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connects once and learns the server's time. Raises RedisError."""
+        seconds, micros = await self._control.call(b"TIME")
+        self.clock.learn(int(seconds) * 1000 + int(micros) / 1000)
+
+    async def prepare(self, partition: PartitionKeys, queues: Sequence[str]) -> None:
+        """Makes streams and groups that don't exist; from the first entry, so that what is already there is seen."""
+        for queue in queues:
+            stream = partition.queue(queue).stream
+            try:
+                await self._control.call(b"XGROUP", b"CREATE", stream, self.options.group, b"0", b"MKSTREAM")
+            except RedisError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    async def close(self) -> None:
+        for batches in (*self._dispatches, *self._settles):
+            try:
+                await batches.forget()
+            except RedisError:
+                pass  # the key expires by itself
+        for link in self._links:
+            await link.close()
+
+    # -- producing -----------------------------------------------------------------------------------------------------
+
+    async def dispatch(self, partition: int, queue: str, drafts: Sequence[Draft], patience: float) -> dict[int, str]:
+        """Takes up to BATCH drafts of one queue. Returns index → id of the job that a draft duplicates.
+
+        Raises QueueFull (nothing written), RedisConfigurationError, or RedisUnavailable after ``patience`` seconds:
+        then the jobs may or may not have been taken.
+        """
+        keys = self.keyspace.partitions[partition]
+        names = keys.queue(queue)
+        fixed = [names.stream, keys.live, keys.queues, names.waiting, names.rates, names.due, names.letters, keys.janitor]
+        items: list[Any] = [queue, keys.wake]
+        for draft in drafts:
+            add_draft(draft, wire.seal(draft.envelope), fixed, items, keys)
+        reply = await self._dispatches[partition].send(DISPATCH, fixed, items, patience)
+        return {reply[n]: reply[n + 1].decode() for n in range(0, len(reply), 2)} if reply else {}
+
+    # -- consuming -----------------------------------------------------------------------------------------------------
+
+    def reader(self, partition: PartitionKeys) -> Reader:
+        """A reader for one partition, with a connection of its own."""
+        return Reader(self._link(), self._control, partition, self.options)
+
+    async def settle(
+        self, partition: int, queue: str, settlements: Sequence[Settlement], held: int, load: Load, patience: float
+    ) -> bytes:
+        """Records up to BATCH outcomes of one queue. Returns one byte per item: 1, or 0 when its token is stale."""
+        keys = self.keyspace.partitions[partition]
+        names = keys.queue(queue)
+        built = SettlementItems(keys, self.clock.now(), self.options.result_ttl)
+        for settlement in settlements:
+            built.add(settlement)
+        fixed = [names.stream, keys.live, keys.watchers, names.waiting, names.runs, names.rates]
+        fixed += [names.due, names.letters, names.dead, names.dead_letters, *built.keys]
+        head = [self.options.group, self.options.worker_id, held, int(self.options.delete_on_ack), queue, keys.wake]
+        head += [round(load.busy * 1e6), round(load.occupied * 1e6), load.jobs, load.slots]
+        verdicts: bytes = await self._settles[partition].send(SETTLE, fixed, head + built.items, patience)
+        return verdicts
+
+    async def promote(self, partition: PartitionKeys, queue: str) -> tuple[int, float | None]:
+        """Moves up to 200 due jobs of a queue into its stream. Returns how many, and seconds until the next is due."""
+        names = partition.queue(queue)
+        keys = [names.due, names.letters, names.stream, partition.live, names.waiting, names.rates]
+        moved, wait, now = await self._control.run(PROMOTE, keys, [PROMOTED, queue])
+        self.clock.learn(now)
+        return moved, None if wait < 0 else wait / 1000
+
+    async def reclaim(self, partition: PartitionKeys, queue: str, limit: int) -> tuple[bool, list[Arrival]]:
+        """Takes over up to ``limit`` jobs that silent workers hold. Returns whether there is more to look at now, and what is ours now."""
+        options, names = self.options, partition.queue(queue)
+        keys = [partition.janitor, names.stream, partition.workers, partition.worker_facts]
+        pause = round(options.beat * 450)  # just under half a beat, so that two ticks never both find the turn taken
+        arguments = [options.group, options.worker_id, round(options.reservation * 1000), round(options.beat * 1000)]
+        asked = time.monotonic()
+        reply = await self._control.run(RECLAIM, keys, [*arguments, min(limit, RECLAIMED), queue, pause])
+        return reply[0] == b"1", _arrivals(reply[1:], queue, partition.number, asked)
+
+    async def sweep(self, partition: PartitionKeys, queue: str) -> list[Arrival]:
+        """Everything that is pending for this worker in a queue, as if it had just arrived. Changes nothing."""
+        stream, found = partition.queue(queue).stream, list[Arrival]()
+        start: Any = b"-"
+        while True:
+            asked = time.monotonic()
+            arguments = [self.options.group, self.options.worker_id, start, BATCH]
+            reply = await self._control.run(SWEEP, [stream], arguments)
+            found += _arrivals(reply, queue, partition.number, asked)
+            if len(reply) < 3 * BATCH:
+                return found
+            start = b"(" + reply[-3]
+
+    async def trim(self, partition: PartitionKeys, queue: str) -> int:
+        """Trims the audit trail of a queue (``delete_on_ack=False``) by age. Returns how many entries went."""
+        names = partition.queue(queue)
+        arguments = [self.options.group, round(self.options.audit_age * 1000)]
+        return int(await self._control.run(TRIM, [names.stream, names.rates], arguments))
+
+    async def leave(self, partition: PartitionKeys, queues: Sequence[str]) -> int:
+        """Signs this worker off. Returns how many streams still have entries pending for it."""
+        keys = [partition.workers, partition.worker_facts, *(partition.queue(queue).stream for queue in queues)]
+        arguments = [self.options.group, self.options.worker_id]
+        return int(await self._control.run(LEAVE, keys, arguments, timeout=5))
+
+    async def lead(self, seconds: float) -> bool:
+        """Whether this runner is, for so many seconds, the one that evaluates the long-queue hook."""
+        keys = [self.partitions[0].leader]
+        return bool(await self._control.run(LEAD, keys, [self.options.worker_id, round(seconds * 1000)]))
+
+
+def _arrivals(triples: Sequence[Any], queue: str, partition: int, asked: float) -> list[Arrival]:
+    return [
+        wire.arrive(triples[n], triples[n + 1 + 1], triples[n + 1], queue, partition, asked)
+        for n in range(0, len(triples), 3)
+    ]
+
+
+class Reader:
+    """Reads the streams of one partition for one worker."""
+
+    def __init__(self, link: Link, control: Link, partition: PartitionKeys, options: StoreOptions) -> None:
+        self._link = link
+        self._control = control
+        self._head = (b"XREADGROUP", b"GROUP", options.group, options.worker_id, b"COUNT")
+        self.partition = partition
+        self.options = options
+
+    async def fetch(self, queues: Sequence[str], count: int, block: float | None = BLOCK) -> list[Arrival]:
+        """Up to ``count`` new entries of each queue; waits up to ``block`` seconds for the first (None: not at all).
+
+        Raises GroupMissing when the server was emptied. After any RedisUnavailable entries may be pending for this
+        worker without its knowing: sweep.
+        """
+        command: list[Any] = [*self._head, count]
+        if block is not None:
+            if self._link.client_id is None:
+                await self._identify()
+            command += (b"BLOCK", max(1, round(block * 1000)))
+        streams = [self.partition.queue(queue).stream for queue in queues]
+        asked = time.monotonic()
+        reply = await self._link.call(*command, b"STREAMS", *streams, *(b">" for _ in streams), timeout=(block or 0) + 3)
+        if not reply:
+            return []
+        if len(streams) == 1:
+            return self._arrived(reply[0][1], queues[0], asked)
+        names = {stream.encode(): queue for stream, queue in zip(streams, queues, strict=True)}
+        return [arrival for stream, rows in reply for arrival in self._arrived(rows, names[stream], asked)]
+
+    def _arrived(self, rows: list[Any], queue: str, asked: float) -> list[Arrival]:
+        arrive, number = wire.arrive, self.partition.number
+        return [arrive(row[0], row[1], 1, queue, number, asked) for row in rows]
+
+    async def _identify(self) -> None:
+        try:
+            await self._link.identify()
+        except GroupMissing:
+            raise
+        except RedisUnavailable:
+            raise
+        except RedisError:
+            self._link.client_id = 0  # an ACL may forbid it: then a stop waits until the block ends
+
+    async def unblock(self) -> None:
+        """Ends a fetch that waits on the server, as if its time were over. Best effort."""
+        if self._link.client_id:
+            try:
+                await self._control.call(b"CLIENT", b"UNBLOCK", self._link.client_id, timeout=2)
+            except (RedisError, theirs.RedisError):
+                pass

@@ -1,0 +1,243 @@
+"""Task: a registered function. Calling it runs it here; dispatching it runs it in a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+
+import anyio.to_thread
+
+from . import features
+from .context import JobContext, Surroundings, current
+from .envelope import Delivery, Draft
+from .errors import PayloadError, PayloadTooLarge
+from .feature import Call, PackingError, Recipe
+from .features.retries import policy
+from .hooks import Hooks
+from .job import Job
+from .options import Options
+from .payload import Packer, Serializer, Signature
+from .plan import Plan
+from .session import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Home(Protocol):
+    """What a task needs of its runner."""
+
+    async def opened(self) -> Session: ...
+
+    def session(self) -> Session: ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec(Generic[R]):
+    """A job that is not dispatched yet: a task, its arguments and its options."""
+
+    plan: Plan
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    handle: Callable[[str, Plan, int, bool], Job[R]]
+
+    def draft(self, now: int) -> Draft:
+        return self.plan.draft(self.args, self.kwargs, now)
+
+
+class Task(Generic[P, R]):
+    """A task: ``await task.dispatch(...)``, ``task.job(...)``, ``task.with_options(...)``; ``name`` and ``queue``."""
+
+    def __init__(
+        self,
+        home: Home,
+        function: Callable[..., Any] | None,
+        name: str,
+        queue: str,
+        options: Options,
+        serializer: Serializer,
+        max_payload: int,
+    ) -> None:
+        self.name = name
+        self.queue = queue
+        self.options = options
+        self.function = function
+        self._home = home
+        self._serializer = serializer
+        self._max_payload = max_payload
+        self._signature = Signature(function, JobContext) if function is not None else None
+        self._packer = Packer(name, self._signature, serializer, max_payload)
+        self._plan = self.plan({})
+        if function is not None:
+            functools.update_wrapper(self, function, updated=())
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function itself, here and now, as if it had not been decorated."""
+        if self.function is None:
+            raise TypeError(f"task {self.name!r} is only declared here, its function lives elsewhere; dispatch it")
+        return self.function(*args, **kwargs)
+
+    # -- dispatching -------------------------------------------------------------------------------------------------------
+
+    async def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Dispatches a job. One round trip, shared with the dispatches that run at the same time.
+
+        Raises PayloadError (nothing written), QueueFull (nothing written), RedisConfigurationError, or
+        RedisUnavailable when the server stayed away: the job may then have been accepted or not.
+        """
+        return await self.send(self._plan, args, kwargs)
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
+        """A job to be dispatched later, with ``runner.dispatch_many``."""
+        return JobSpec(self._plan, args, kwargs, self.handle)
+
+    def with_options(self, **options: Any) -> BoundTask[P, R]:
+        """This task with other options for the jobs dispatched through the result; see ``DispatchKeywords``.
+
+        Raises TaskOptionError for an unknown option or a wrong value.
+        """
+        return BoundTask(self, self.plan(options))
+
+    def plan(self, given: Mapping[str, Any]) -> Plan:
+        return Plan(self.name, self.queue, self.options, self._packer, given)
+
+    async def send(self, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job[R]:
+        session = await self._home.opened()
+        draft = plan.draft(args, kwargs, session.store.clock.now())
+        duplicate = await session.producer.dispatch(draft)
+        partition = session.producer.partition_of(draft)
+        return self.handle(duplicate or draft.envelope.id, plan, partition, duplicate is not None)
+
+    def handle(self, id: str, plan: Plan, partition: int, deduplicated: bool) -> Job[R]:
+        return Job(
+            id,
+            self.name,
+            self._home.session,
+            self._serializer.loads,
+            deduplicated=deduplicated,
+            kept=plan.kept,
+            partition=partition,
+            convert=self._signature.result if self._signature is not None else None,
+        )
+
+    # -- running -------------------------------------------------------------------------------------------------------------
+
+    def recipe(self, hooks: Hooks, surroundings: Surroundings, options: Options | None = None) -> Recipe:
+        """This task as a worker runs it, with its own options or those that travelled with a job."""
+        options = self.options if options is None else options
+        call = self._call(surroundings)
+        for feature in features.FEATURES:
+            call = feature.around(options, call)
+        gates = (feature.gate(options) for feature in features.FEATURES)
+        return Recipe(
+            self.name,
+            options,
+            call,
+            policy(options).judge,
+            self._pack_result,
+            hooks.announcer(options, self._unpack),
+            tuple(gate for gate in gates if gate is not None),
+            options["result_ttl"],
+        )
+
+    def _call(self, surroundings: Surroundings) -> Call:
+        """The innermost call: arguments, context, function."""
+        function, signature, loads = self.function, self._signature, self._serializer.loads
+        assert function is not None and signature is not None
+        run = function if inspect.iscoroutinefunction(function) else functools.partial(_in_thread, function)
+        takes_context, typed, name = signature.takes_context, bool(signature.converters), self.name
+
+        async def invoke(delivery: Delivery) -> Any:
+            context = JobContext(delivery, surroundings)
+            token = current.set(context)
+            try:
+                try:
+                    args, *rest = loads(delivery.envelope.payload)
+                    kwargs = rest[0] if rest else {}
+                    if typed:
+                        args, kwargs = signature.rebuild(args, kwargs, name)
+                except Exception as error:
+                    raise PackingError(error, "its arguments can't be read") from None
+                if takes_context:
+                    return await run(context, *args, **kwargs)
+                return await run(*args, **kwargs)
+            finally:
+                current.reset(token)
+
+        return invoke
+
+    def _unpack(self, delivery: Delivery) -> tuple[list[Any], dict[str, Any]]:
+        args, *rest = self._serializer.loads(delivery.envelope.payload)
+        return args, rest[0] if rest else {}
+
+    def _pack_result(self, result: Any) -> bytes:
+        try:
+            data = self._serializer.dumps(result)
+        except Exception as error:
+            text = f"the result of task {self.name!r} can't be kept: {error}; return plain data, or set ignore_result"
+            raise PackingError(PayloadError(text), "its result can't be kept") from None
+        if len(data) > self._max_payload:
+            text = (
+                f"the result of task {self.name!r} takes {len(data):,} bytes, over max_payload={self._max_payload:,}; "
+                "store it elsewhere and return a reference"
+            )
+            raise PackingError(PayloadTooLarge(text), "its result can't be kept")
+        return data
+
+
+class BoundTask(Generic[P, R]):
+    """A task with options for the jobs that are dispatched through it."""
+
+    def __init__(self, task: Task[P, R], plan: Plan) -> None:
+        self._task = task
+        self._plan = plan
+
+    async def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """As ``Task.dispatch``."""
+        return await self._task.send(self._plan, args, kwargs)
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
+        """As ``Task.job``."""
+        return JobSpec(self._plan, args, kwargs, self._task.handle)
+
+
+async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Runs a plain function in a thread, in which ``current_job()`` works.
+
+    A thread can't be cancelled: when the run is, its slot and its reservation stay taken until the function returns,
+    and then the cancellation goes on. So it never runs twice at once.
+    """
+    work = asyncio.ensure_future(
+        anyio.to_thread.run_sync(functools.partial(function, *args, **kwargs), limiter=_threads())
+    )
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.shield(asyncio.wait([work]))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not work.cancelled():
+            work.exception()  # seen: it is ignored, and that on purpose
+        raise cancelled
+    return work.result()
+
+
+def _threads() -> anyio.CapacityLimiter:
+    """Threads for tasks: as many as there are slots, which limit them already; not anyio's 40 for everybody."""
+    loop = asyncio.get_running_loop()
+    limiter = _limiters.get(loop)
+    if limiter is None:
+        _limiters.clear()  # a closed loop's is of no use to anybody
+        limiter = _limiters[loop] = anyio.CapacityLimiter(100_000)
+    return limiter
+
+
+_limiters: dict[asyncio.AbstractEventLoop, anyio.CapacityLimiter] = {}

@@ -1,0 +1,279 @@
+"""Executor: long-lived slots that take from the inbox, run, and put an outcome into the outbox. It knows no Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import Context, copy_context
+
+from ..envelope import KEPT, Arrival, Delivery, Extra, Unreadable
+from ..feature import PackingError, Recipe
+from ..outcome import Again, Expired, Failed, Failure, Outcome, Released, Settlement, Succeeded, describe
+from .inventory import Inventory
+
+log = logging.getLogger("taskrunner.worker")
+
+BURST = 0.005
+"""Seconds that a slot may run jobs that never wait, before it lets the event loop do something else."""
+UNKNOWN_WAIT = (5.0, 60.0)
+"""Seconds after which a job of an unknown task is offered again: the first time, and the longest."""
+UNKNOWN_TTL = 86_400.0
+"""Seconds after which nobody is expected to know the task any more."""
+
+Bury = Callable[[Arrival, Failed], Awaitable[None]]
+Lookup = Callable[[Delivery], Recipe | None]
+
+
+class Slot:
+    """One place where a job runs. ``cut`` is set when the runner itself ends the run: what it then comes to."""
+
+    __slots__ = ("cut", "delivery", "settled", "task")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.delivery: Arrival | None = None
+        self.cut: Cut | None = None
+        self.settled = False
+
+
+class Cut:
+    """A run that the runner ends: with this outcome, or with none because the job isn't ours any more."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self, outcome: Outcome | None) -> None:
+        self.outcome = outcome
+
+
+NOTHING_KEPT = Succeeded(None)
+LOST = Cut(None)
+SHUTDOWN = Cut(Released())
+
+
+class Executor:
+    """The slots of one worker.
+
+    ``recipes`` by task name; ``lookup`` for deliveries that carry options of their own; ``bury`` is told of every job
+    that fails for good before that is recorded; ``now`` gives server time in ms; ``reserved_until`` gives the
+    monotonic time until which a delivery is surely still ours.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        recipes: Mapping[str, Recipe],
+        lookup: Lookup,
+        bury: Bury | None,
+        now: Callable[[], int],
+        confirmed: Callable[[], float],
+        reservation: float,
+        max_deliveries: int,
+    ) -> None:
+        self._inventory = inventory
+        self._recipes = recipes
+        self._lookup = lookup
+        self._bury = bury
+        self._now = now
+        self._confirmed = confirmed
+        # A tenth is for the beat's own way to the server and back.
+        self._safe = reservation * 0.9
+        self._max_deliveries = max_deliveries
+        self._slots: set[Slot] = set()
+        self._context = copy_context()
+        self._closing = False
+
+    # -- slots -------------------------------------------------------------------------------------------------------------
+
+    def open(self, slots: int) -> None:
+        for _ in range(slots):
+            self._spawn()
+
+    def _spawn(self) -> None:
+        slot = Slot()
+        context = self._context.copy()
+        slot.task = asyncio.get_running_loop().create_task(self._work(slot, context), context=context)
+        slot.task.add_done_callback(lambda task: self._ended(slot, task))
+        self._slots.add(slot)
+
+    def _ended(self, slot: Slot, task: asyncio.Task[None]) -> None:
+        self._slots.discard(slot)
+        if self._closing or task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            log.critical("a slot of the executor died, a new one takes its place", exc_info=error)
+        self._spawn()
+
+    async def close(self) -> None:
+        """Ends the slots; what still runs in one has been given up before."""
+        self._closing = True
+        tasks = [slot.task for slot in self._slots if slot.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=0.5)
+
+    def interrupt(self, deliveries: Iterable[Arrival], cut: Cut) -> None:
+        """Ends the runs of these deliveries, wherever they are; those that don't run are none of its business."""
+        wanted = set(deliveries)
+        for slot in self._slots:
+            if slot.delivery in wanted and slot.cut is None and slot.task is not None:
+                slot.cut = cut
+                slot.task.cancel()
+
+    def running(self) -> list[Arrival]:
+        return [slot.delivery for slot in self._slots if slot.delivery is not None]
+
+    def abandon(self) -> Sequence[Arrival]:
+        """Runs that would not end: their slots are written off, and whatever they come to is ignored."""
+        left = [slot for slot in self._slots if slot.delivery is not None]
+        for slot in left:
+            slot.settled = True
+            self._slots.discard(slot)
+        return [slot.delivery for slot in left if slot.delivery is not None]
+
+    # -- one slot ----------------------------------------------------------------------------------------------------------
+
+    async def _work(self, slot: Slot, context: Context) -> None:
+        inventory, meter, get = self._inventory, self._inventory.meter, self._inventory.inbox.get
+        recipes, clock = self._recipes, time.monotonic
+        clean = copy_context()
+        burst = clock()
+        while True:
+            arrival = await get()
+            started = clock()
+            slot.delivery = arrival
+            meter.start(started)
+            ttl = None
+            outcome: Outcome | None
+            if started - arrival.fetched_at > self._safe and started - self._confirmed() > self._safe:
+                outcome = None  # its reservation may be over, and another worker may have it
+            elif type(arrival) is Delivery and not arrival.envelope.extras and arrival.deliveries == 1:
+                recipe = recipes.get(arrival.envelope.task)
+                if recipe is None:
+                    outcome = self._unknown(arrival)
+                else:
+                    outcome = await self._run(slot, arrival, recipe)
+                    ttl = recipe.ttl
+            else:
+                outcome, ttl = await self._examine(slot, arrival)
+            ended = clock()
+            meter.finish(ended, started)
+            slot.delivery = None
+            if slot.settled:
+                return
+            if outcome is None:
+                inventory.drop(arrival)
+            else:
+                inventory.finish(Settlement(arrival, outcome, ended - started, ttl))
+            if copy_context() != clean:
+                return  # the job left context variables behind: the next one gets a new slot
+            if ended - burst > BURST:
+                await asyncio.sleep(0)
+                burst = clock()
+
+    async def _examine(self, slot: Slot, arrival: Arrival) -> tuple[Outcome | None, float | None]:
+        """The longer way, for whatever isn't a plain first delivery of a job without extras."""
+        if isinstance(arrival, Unreadable):
+            outcome = self._unreadable(arrival)
+            if isinstance(outcome, Failed) and arrival.raw:
+                await self._tell_buried(arrival, outcome)
+            return outcome, None
+        crashes = arrival.envelope.extras.get(Extra.DELIVERIES, 0)
+        if arrival.deliveries + crashes > self._max_deliveries:
+            text = f"{arrival.deliveries + crashes - 1} workers died or fell silent while they ran it"
+            poison = Failed(Failure("DeliveryLimit", text), "delivery limit")
+            await self._tell_buried(arrival, poison)
+            return poison, None
+        recipe = self._lookup(arrival)
+        if recipe is None:
+            outcome = self._unknown(arrival)
+            if isinstance(outcome, Failed):
+                await self._tell_buried(arrival, outcome)
+            return outcome, None
+        now = self._now()
+        for gate in recipe.gates:
+            refused = gate(arrival, now)
+            if refused is not None:
+                return refused, recipe.ttl
+        return await self._run(slot, arrival, recipe), recipe.ttl
+
+    async def _run(self, slot: Slot, delivery: Delivery, recipe: Recipe) -> Outcome | None:
+        outcome: Outcome
+        began = time.monotonic()
+        try:
+            if recipe.announce is not None:
+                await recipe.announce("start", delivery, None, 0.0)
+            result = await recipe.invoke(delivery)
+            outcome = Succeeded(recipe.pack(result)) if delivery.envelope.flags & KEPT else NOTHING_KEPT
+        except PackingError as error:
+            outcome = Failed(describe(error.cause), error.reason)
+        except BaseException as error:
+            cut = slot.cut
+            if cut is not None and isinstance(error, asyncio.CancelledError):
+                self._uncut(slot)
+                return cut.outcome
+            if self._closing or isinstance(error, GeneratorExit):
+                raise
+            outcome = recipe.judge(error, delivery)
+        if slot.cut is not None:
+            self._uncut(slot)
+        if recipe.announce is not None or isinstance(outcome, Failed):
+            outcome = await self._announce(slot, delivery, recipe, outcome, time.monotonic() - began)
+        return outcome
+
+    async def _announce(
+        self, slot: Slot, delivery: Delivery, recipe: Recipe, outcome: Outcome, seconds: float
+    ) -> Outcome:
+        """Tells the hooks what the run came to. A stop in the middle of it changes nothing about that."""
+        try:
+            if isinstance(outcome, Failed):
+                await self._tell_buried(delivery, outcome)
+            if recipe.announce is not None:
+                await recipe.announce(_KINDS.get(type(outcome), ""), delivery, outcome, seconds)
+        except asyncio.CancelledError:
+            if slot.cut is None:
+                raise
+        if slot.cut is not None:
+            self._uncut(slot)
+        return outcome
+
+    @staticmethod
+    def _uncut(slot: Slot) -> None:
+        slot.cut = None
+        if slot.task is not None:
+            slot.task.uncancel()
+
+    # -- what can't be run ---------------------------------------------------------------------------------------------------
+
+    def _unknown(self, delivery: Delivery) -> Outcome:
+        """A task that this worker doesn't know: a rolling deploy. Back, for a worker that does."""
+        since = delivery.envelope.extras.get(Extra.UNKNOWN_SINCE)
+        if since is not None and self._now() - since > UNKNOWN_TTL * 1000:
+            text = f"no worker has known the task {delivery.envelope.task!r} for {UNKNOWN_TTL / 3600:.0f} hours"
+            return Failed(Failure("UnknownTask", text), "unknown task")
+        if since is None:
+            log.warning("unknown task %r: job %s is handed back", delivery.envelope.task, delivery.envelope.id)
+        return Released(UNKNOWN_WAIT[0] if since is None else random.uniform(*UNKNOWN_WAIT), unknown=True)
+
+    def _unreadable(self, arrival: Unreadable) -> Outcome:
+        if not arrival.raw:
+            return Expired()
+        if arrival.newer and (not arrival.since or self._now() - arrival.since < UNKNOWN_TTL * 1000):
+            return Released(random.uniform(*UNKNOWN_WAIT))
+        log.error("an entry of queue %r can't be read: %s; it goes to the dead letters", arrival.queue, arrival.problem)
+        return Failed(Failure("Unreadable", arrival.problem), "unreadable")
+
+    async def _tell_buried(self, arrival: Arrival, failed: Failed) -> None:
+        if self._bury is None:
+            return
+        try:
+            await self._bury(arrival, failed)
+        except Exception as error:
+            log.error("the failed_task_handler itself failed: %s", describe(error).message, exc_info=error)
+
+
+_KINDS: dict[type, str] = {Succeeded: "success", Failed: "failure", Again: "retry", Released: "release"}

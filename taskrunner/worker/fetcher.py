@@ -1,0 +1,111 @@
+"""Fetcher: reads as many new jobs of one partition as can be started, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ..envelope import Arrival
+from ..errors import RedisUnavailable
+from ..store.connect import GroupMissing, wait_before
+from ..store.store import Reader, Store
+from .inventory import Inventory
+from .keeper import Keeper
+
+
+class Fetcher:
+    """Free slots → Store.fetch → inbox, for one partition."""
+
+    def __init__(
+        self, store: Store, reader: Reader, queues: Sequence[str], inventory: Inventory, keeper: Keeper, batch_size: int
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._queues = tuple(queues)
+        self._inventory = inventory
+        self._keeper = keeper
+        self._batch_size = batch_size
+        self._turn = 0
+        self._failures = 0
+        self._stopping = False
+        self.done = asyncio.Event()
+        self.connected = False
+
+    async def run(self) -> None:
+        try:
+            while not self._stopping:
+                try:
+                    await self._cycle()
+                    self._failures, self.connected = 0, True
+                except RedisUnavailable as error:
+                    await self._recover(error)
+        finally:
+            self.connected = False
+            self.done.set()
+
+    async def stop(self) -> None:
+        """No new fetch. One that waits on the server is ended by the server, so that it can't swallow a job."""
+        self._stopping = True
+        self._inventory.room_made.set()
+        while not self.done.is_set():
+            await self._reader.unblock()
+            try:
+                await asyncio.wait_for(self.done.wait(), 0.05)
+            except TimeoutError:
+                continue
+
+    async def _cycle(self) -> None:
+        room = await self._inventory.wait_for_room()
+        if self._stopping:
+            return
+        share = max(1, room // len(self._store.partitions))
+        if len(self._queues) == 1:
+            count = min(share, self._batch_size)
+            arrivals = await self._reader.fetch(self._queues, count)
+            self._inventory.take(arrivals)
+            self._inventory.meter.saturate(len(arrivals) == count)
+        else:
+            await self._fetch_several(share)
+
+    async def _fetch_several(self, room: int) -> None:
+        """COUNT holds for each stream, so each queue gets its share; with less room than queues they take turns."""
+        count = min(room, self._batch_size) // len(self._queues)
+        if count:
+            arrivals = await self._reader.fetch(self._queues, count)
+        else:
+            arrivals = await self._fetch_in_turn(room) or await self._reader.fetch(self._queues, 1)
+        self._inventory.take(arrivals[:room])
+        # More than there is room for: several queues woke the blocked read in one instant. Back with the rest.
+        self._inventory.hand_back(arrivals[room:])
+        self._inventory.meter.saturate(len(arrivals) >= min(room, max(count, 1) * len(self._queues)))
+
+    async def _fetch_in_turn(self, room: int) -> list[Arrival]:
+        for _ in self._queues:
+            self._turn = (self._turn + 1) % len(self._queues)
+            arrivals = await self._reader.fetch(self._queues[self._turn : self._turn + 1], room, block=None)
+            if arrivals:
+                return arrivals
+        return []
+
+    async def _recover(self, error: RedisUnavailable) -> None:
+        """After a failure: the group may be gone, and a reply may have been lost with jobs in it."""
+        self.connected = False
+        self._failures += 1
+        await asyncio.sleep(wait_before(self._failures))
+        if self._stopping:
+            return
+        try:
+            if isinstance(error, GroupMissing):
+                await self._store.prepare(self._reader.partition, self._queues)
+            # First say that we live, then look: whoever reclaims must not take what we are about to find.
+            await self._keeper.beat_now()
+            await self.sweep()
+        except RedisUnavailable:
+            pass  # the next cycle finds out
+
+    async def sweep(self) -> None:
+        """Takes up what the server thinks that we hold and we don't know of."""
+        for queue in self._queues:
+            known = {(one.queue, one.partition, one.entry_id) for one in self._inventory.held}
+            found = await self._store.sweep(self._reader.partition, queue)
+            self._inventory.take(one for one in found if (one.queue, one.partition, one.entry_id) not in known)

@@ -1,0 +1,153 @@
+"""What a worker holds: fetched and not started, running, finished and not settled. The roles meet here and nowhere else.
+
+    fetcher, reclaimer → inbox → executor → outbox → settler
+
+Everything in it belongs to the event loop, except ``held``, which the keeper's thread reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+from ..envelope import Arrival
+from ..forecast import Load
+from ..outcome import Released, Settlement
+
+READ_AHEAD = 0.010
+"""Seconds of work that may be fetched before a slot is free for it: longer than a round trip, shorter than anybody
+notices that a job waits here while another worker is idle."""
+OUTBOX_LIMIT = 2_000
+"""Outcomes that may wait for the settler before nothing more is fetched: what a crash now would run again."""
+
+
+class Meter:
+    """Measures what the slots do. A handful of additions per job."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self.running = 0
+        self.finished = 0
+        self._started_sum = 0.0  # of the running: occupied time so far = running * now - this
+        self._finished_time = 0.0
+        self._rate = 0.0
+        self._rate_at = time.monotonic()
+        self._rate_finished = 0
+        self.saturated = False
+        self._saturated_since = 0.0
+        self._reported = (0.0, 0)
+
+    def start(self, now: float) -> None:
+        self.running += 1
+        self._started_sum += now
+
+    def finish(self, now: float, started: float) -> None:
+        self.running -= 1
+        self._started_sum = self._started_sum - started if self.running else 0.0
+        self._finished_time += now - started
+        self.finished += 1
+
+    def rate(self, now: float) -> float:
+        """Jobs finished per second, over about the last 20 ms or since the last question."""
+        elapsed = now - self._rate_at
+        if elapsed >= 0.02:
+            self._rate = (self.finished - self._rate_finished) / elapsed
+            self._rate_at, self._rate_finished = now, self.finished
+        return self._rate
+
+    def saturate(self, saturated: bool) -> None:
+        """Notes whether more jobs are waiting than this worker takes; only such time says what it can do."""
+        if saturated and not self.saturated:
+            self._saturated_since = time.monotonic()
+            self._reported = (self._occupied(self._saturated_since), self.finished)
+        self.saturated = saturated
+
+    def load(self) -> Load:
+        """What was done since the last report, if jobs were waiting all the time."""
+        if not self.saturated:
+            return Load(0.0, 0.0, 0, self._slots)
+        now = time.monotonic()
+        occupied = self._occupied(now)
+        before, jobs = self._reported
+        load = Load(now - self._saturated_since, max(0.0, occupied - before), self.finished - jobs, self._slots)
+        self._saturated_since, self._reported = now, (occupied, self.finished)
+        return load
+
+    def _occupied(self, now: float) -> float:
+        return self._finished_time + self.running * now - self._started_sum
+
+
+class Inventory:
+    """The inbox, the outbox and the books of one worker."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.meter = Meter(slots)
+        self.inbox: asyncio.Queue[Arrival] = asyncio.Queue()
+        self.outbox: list[Settlement] = []
+        self.held: set[Arrival] = set()
+        self.in_hand = 0  # fetched and not finished
+        self.finished = asyncio.Event()  # something is in the outbox
+        self.room_made = asyncio.Event()
+        self.idle = asyncio.Event()  # nothing is in hand
+        self.idle.set()
+        self.lost = 0  # reservations that ended before their outcome was recorded
+
+    def room(self) -> int:
+        """How many more jobs would start at once or within the read-ahead."""
+        if len(self.outbox) >= OUTBOX_LIMIT:
+            return 0
+        ahead = int(self.meter.rate(time.monotonic()) * READ_AHEAD)
+        return self.slots - self.in_hand + ahead
+
+    async def wait_for_room(self) -> int:
+        while (room := self.room()) <= 0:
+            self.room_made.clear()
+            await self.room_made.wait()
+        return room
+
+    def take(self, arrivals: Iterable[Arrival]) -> None:
+        """What was fetched or reclaimed goes into the inbox, and is kept alive from now on."""
+        put, hold = self.inbox.put_nowait, self.held.add
+        n = 0
+        for arrival in arrivals:
+            hold(arrival)
+            put(arrival)
+            n += 1
+        if n:
+            self.in_hand += n
+            self.idle.clear()
+
+    def finish(self, settlement: Settlement) -> None:
+        """What was run goes into the outbox."""
+        self.outbox.append(settlement)
+        self.finished.set()
+        self._out_of_hand()
+
+    def drop(self, arrival: Arrival) -> None:
+        """What is ours no more is forgotten without an outcome; whoever holds it now will settle it."""
+        self.held.discard(arrival)
+        self.lost += 1
+        self._out_of_hand()
+
+    def _out_of_hand(self) -> None:
+        self.in_hand -= 1
+        self.room_made.set()
+        if not self.in_hand:
+            self.idle.set()
+
+    def hand_back(self, arrivals: Iterable[Arrival]) -> None:
+        """What was fetched and won't be started here goes back to the queue; it costs the job nothing."""
+        for arrival in arrivals:
+            self.held.add(arrival)
+            self.outbox.append(Settlement(arrival, Released(), 0.0))
+            self.finished.set()
+
+    def empty_inbox(self) -> list[Arrival]:
+        """Takes out everything that has not started."""
+        waiting: list[Arrival] = []
+        while not self.inbox.empty():
+            waiting.append(self.inbox.get_nowait())
+            self._out_of_hand()
+        return waiting

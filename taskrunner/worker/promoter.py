@@ -1,0 +1,40 @@
+"""Promoter: moves jobs into their stream when they are due. It sleeps until the next due time, and is woken when an
+earlier one comes in; there is no polling tick."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ..store.keys import PartitionKeys
+from ..store.store import PROMOTED, Store
+
+LONGEST_SLEEP = 5.0
+"""Seconds after which it looks anyway: a wake-up that was lost with a connection costs no more than this."""
+
+
+class Promoter:
+    """Due set → stream, for one partition."""
+
+    def __init__(self, store: Store, partition: PartitionKeys, queues: Sequence[str]) -> None:
+        self._store = store
+        self._partition = partition
+        self._queues = tuple(queues)
+        self.wake = asyncio.Event()
+
+    async def run(self) -> None:
+        while True:
+            self.wake.clear()
+            pause = min([await self._promote(queue) for queue in self._queues])
+            try:
+                await asyncio.wait_for(self.wake.wait(), pause)
+            except TimeoutError:
+                continue
+
+    async def _promote(self, queue: str) -> float:
+        """Moves all that is due in a queue. Returns seconds until the next is."""
+        while True:
+            moved, next_due = await self._store.promote(self._partition, queue)
+            if moved < PROMOTED:
+                return LONGEST_SLEEP if next_due is None else min(next_due, LONGEST_SLEEP)
+            await asyncio.sleep(0)  # a flood of due jobs must not keep the loop to itself

@@ -1,0 +1,50 @@
+"""Reclaimer: takes over the jobs of workers that have fallen silent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from ..store.keys import PartitionKeys
+from ..store.store import Store
+from .inventory import Inventory
+
+log = logging.getLogger("taskrunner.worker")
+
+TRIM_EVERY = 60.0
+
+
+class Reclaimer:
+    """Silent workers' jobs → inbox, for one partition. Twice per heartbeat; the server lets one worker pass per turn."""
+
+    def __init__(
+        self, store: Store, partition: PartitionKeys, queues: Sequence[str], inventory: Inventory, beat: float
+    ) -> None:
+        self._store = store
+        self._partition = partition
+        self._queues = tuple(queues)
+        self._inventory = inventory
+        self._pause = beat / 2
+        self._trimmed = time.monotonic()
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self._pause)
+            for queue in self._queues:
+                await self._reclaim(queue)
+            if not self._store.options.delete_on_ack and time.monotonic() - self._trimmed > TRIM_EVERY:
+                self._trimmed = time.monotonic()
+                for queue in self._queues:
+                    await self._store.trim(self._partition, queue)
+
+    async def _reclaim(self, queue: str) -> None:
+        more = True
+        while more:
+            # At least one, or a fleet whose slots are always full would never take over anything.
+            more, arrivals = await self._store.reclaim(self._partition, queue, max(1, self._inventory.room()))
+            self._inventory.take(arrivals)
+            if arrivals:
+                log.warning("took over %d jobs of queue %r from workers that fell silent", len(arrivals), queue)
+            more = more and self._inventory.room() > 0

@@ -1,0 +1,103 @@
+"""Settler: records what finished. At most one settle is in flight; whatever finishes meanwhile is the next batch, so an
+idle worker settles at once and a busy one in large batches, without any timer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+
+from ..errors import RedisError
+from ..outcome import Settlement
+from ..store.connect import wait_before
+from ..store.store import BATCH, Store
+from .inventory import Inventory
+
+log = logging.getLogger("taskrunner.worker")
+
+
+class Settler:
+    """Outbox → Store.settle, until there is a verdict: an outage keeps outcomes here, it doesn't lose them."""
+
+    def __init__(self, store: Store, inventory: Inventory) -> None:
+        self._store = store
+        self._inventory = inventory
+        self._batch: list[Settlement] = []
+        self.empty = asyncio.Event()
+        self.empty.set()
+
+    async def run(self) -> None:
+        outbox, finished = self._inventory.outbox, self._inventory.finished
+        while True:
+            if not outbox and not self._batch:
+                self.empty.set()
+                finished.clear()
+                await finished.wait()
+            self.empty.clear()
+            # Kept until there is a verdict: should this role be started anew, it goes on where it was.
+            self._batch = self._batch or self._next()
+            await self._settle(self._batch)
+            self._batch = []
+
+    async def drained(self, timeout: float) -> bool:
+        """Waits until everything that finished is recorded; False when that takes longer than ``timeout`` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self._inventory.outbox or self._batch:
+                    await self.empty.wait()
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            return False
+        return True
+
+    def _next(self) -> list[Settlement]:
+        """The next outcomes of one queue and partition, as one script settles them."""
+        outbox = self._inventory.outbox
+        first = outbox[0].delivery
+        queue, partition = first.queue, first.partition
+        batch = [one for one in outbox[:BATCH] if one.delivery.queue == queue and one.delivery.partition == partition]
+        if len(batch) == len(outbox[:BATCH]):
+            del outbox[:BATCH]
+        else:
+            taken = set(map(id, batch))
+            outbox[:BATCH] = [one for one in outbox[:BATCH] if id(one) not in taken]
+        return batch
+
+    async def _settle(self, batch: list[Settlement]) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._record(batch)
+                return
+            except RedisError as error:
+                # Outages are waited out in the store; this is a refusal (rights, foreign data) that an operator mends.
+                failures += 1
+                log.error("outcomes can't be recorded, trying again: %s", error)
+                await asyncio.sleep(wait_before(failures + 4))
+            except Exception:
+                if len(batch) > 1:
+                    for one in batch:
+                        await self._settle([one])
+                    return
+                log.exception("an outcome can't be put into words; its job stays pending and will be taken again")
+                self._inventory.held.discard(batch[0].delivery)
+                return
+
+    async def _record(self, batch: list[Settlement]) -> None:
+        inventory = self._inventory
+        first, held = batch[0].delivery, inventory.held
+        verdicts = await self._store.settle(
+            first.partition, first.queue, batch, len(held), inventory.meter.load(), math.inf
+        )
+        for one in batch:
+            held.discard(one.delivery)
+        refused = verdicts.count(b"0")
+        if refused:
+            inventory.lost += refused
+            ids = [_name(one) for one, verdict in zip(batch, verdicts, strict=True) if verdict == ord("0")]
+            log.warning("%d outcomes were refused, other workers hold these jobs now: %s", refused, ", ".join(ids[:5]))
+
+
+def _name(settlement: Settlement) -> str:
+    delivery = settlement.delivery
+    return getattr(getattr(delivery, "envelope", None), "id", None) or delivery.entry_id.decode()

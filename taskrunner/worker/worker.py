@@ -1,0 +1,242 @@
+"""Worker: builds the roles, starts them in one task group, and stops them in the right order.
+
+The order of stopping: no new fetch; what has not started goes back; what runs gets until the deadline, then it is
+cancelled and goes back too; everything is recorded; what the server still thinks we hold goes back; the worker signs
+off. Heartbeats go on to the very end, else a slow stop would have its jobs taken away while they finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from ..envelope import Arrival
+from ..errors import RedisConfigurationError, RedisError, RedisUnavailable
+from ..feature import Recipe
+from ..store.connect import wait_before
+from ..store.heart import Heart
+from ..store.listen import Listener
+from ..store.store import Store
+from .executor import LOST, SHUTDOWN, Bury, Executor, Lookup
+from .fetcher import Fetcher
+from .inventory import Inventory
+from .keeper import Keeper
+from .monitor import LongQueueHook, Monitor
+from .promoter import Promoter
+from .reclaimer import Reclaimer
+from .settler import Settler
+
+log = logging.getLogger("taskrunner.worker")
+
+CANCEL_GRACE = 2.0
+"""Seconds that a cancelled run gets to clean up before it is written off."""
+RECORD_GRACE = 10.0
+"""Seconds that a stop waits for the last outcomes to be recorded; after that they run again elsewhere."""
+
+
+@dataclass
+class WorkerOptions:
+    """What a worker must know. Durations in seconds; ``error`` is told of failures of our own machinery."""
+
+    queues: Sequence[str]
+    recipes: Mapping[str, Recipe]
+    lookup: Lookup
+    bury: Bury | None
+    error: Callable[[str, BaseException], Awaitable[None]]
+    slots: int
+    batch_size: int
+    max_deliveries: int
+    shutdown_timeout: float
+    max_loop_block: float
+    replication_factor: int | None
+    hooks: Sequence[LongQueueHook] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Worker:
+    """All roles of one process. ``run`` works until ``stop`` is set, then drains."""
+
+    def __init__(self, store: Store, heart: Heart, listener: Listener, options: WorkerOptions) -> None:
+        self._store = store
+        self._options = options
+        self._listener = listener
+        self.inventory = Inventory(options.slots)
+        self.executor = Executor(
+            self.inventory,
+            options.recipes,
+            options.lookup,
+            options.bury,
+            store.clock.now,
+            lambda: self.keeper.confirmed,
+            store.options.reservation,
+            options.max_deliveries,
+        )
+        self.settler = Settler(store, self.inventory)
+        self.keeper = Keeper(
+            heart, self.inventory, self._facts, self._lost, store.options.beat, options.max_loop_block
+        )
+        self.fetchers: list[Fetcher] = []
+        self.promoters: dict[str, Promoter] = {}
+        self.stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    # -- what others see -----------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """True while it claims jobs: connected, not stopping, its loop alive."""
+        fetching = bool(self.fetchers) and all(fetcher.connected for fetcher in self.fetchers)
+        return fetching and not self.stop.is_set() and not self.keeper.silent
+
+    def heard(self, channel: str) -> None:
+        """A notice from the server: on a wake channel, an earlier due time."""
+        promoter = self.promoters.get(channel)
+        if promoter is not None:
+            promoter.wake.set()
+
+    def look_again(self) -> None:
+        """Notices may have been lost."""
+        for promoter in self.promoters.values():
+            promoter.wake.set()
+
+    def hurry(self) -> None:
+        """Ends a graceful stop at once: what still runs is cancelled and handed back."""
+        self.stop.set()
+        self._hurry.set()
+
+    def _facts(self) -> dict[str, Any]:
+        options = self._options
+        facts = {"slots": options.slots, "queues": list(options.queues), "host": socket.gethostname()}
+        return facts | {"pid": os.getpid(), "running": self.inventory.in_hand, "lost": self.inventory.lost, **options.facts}
+
+    def _lost(self, deliveries: Sequence[Arrival]) -> None:
+        log.warning("%d reservations were lost to other workers; their runs here are cancelled", len(deliveries))
+        self.executor.interrupt(deliveries, LOST)
+
+    # -- the life of a worker --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Works until ``stop`` is set, then drains and signs off."""
+        self.keeper.start()
+        try:
+            if not await self._prepare():
+                return
+            self.executor.open(self._options.slots)
+            async with anyio.create_task_group() as recording:
+                recording.start_soon(self._supervise, "settler", self.settler.run)
+                async with anyio.create_task_group() as roles:
+                    self._start_roles(roles)
+                    await self.stop.wait()
+                    await self._end_fetching()
+                    roles.cancel_scope.cancel()
+                await self._drain()
+                recording.cancel_scope.cancel()
+        finally:
+            await self.executor.close()
+            await self.keeper.stop()
+
+    async def _prepare(self) -> bool:
+        """Connects, makes groups, says hello; for as long as it takes. False when stopped before."""
+        attempts = 0
+        while not self.stop.is_set():
+            try:
+                await self._store.open()
+                for partition in self._store.partitions:
+                    await self._store.prepare(partition, self._options.queues)
+                await self.keeper.beat_now()
+                return True
+            except RedisError as error:
+                attempts += 1
+                if attempts == 1 or isinstance(error, RedisConfigurationError):
+                    log.warning("the worker can't start yet: %s", error)
+                try:
+                    await asyncio.wait_for(self.stop.wait(), wait_before(attempts))
+                except TimeoutError:
+                    continue
+        return False
+
+    def _start_roles(self, roles: anyio.abc.TaskGroup) -> None:
+        store, options = self._store, self._options
+        for partition in store.partitions:
+            reader = store.reader(partition)
+            fetcher = Fetcher(store, reader, options.queues, self.inventory, self.keeper, options.batch_size)
+            self.fetchers.append(fetcher)
+            roles.start_soon(self._supervise, "fetcher", fetcher.run)
+            promoter = self.promoters[partition.wake] = Promoter(store, partition, options.queues)
+            roles.start_soon(self._supervise, "promoter", promoter.run)
+            reclaimer = Reclaimer(store, partition, options.queues, self.inventory, store.options.beat)
+            roles.start_soon(self._supervise, "reclaimer", reclaimer.run)
+        if options.hooks:
+            monitor = Monitor(store, options.hooks, options.replication_factor)
+            roles.start_soon(self._supervise, "monitor", monitor.run)
+
+    async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Runs a role until it returns. An outage or a bug in it is told and waited out; no role ends silently."""
+        failures, began = 0, time.monotonic()
+        while True:
+            try:
+                await run()
+                return
+            except RedisUnavailable as error:
+                failures = failures + 1 if time.monotonic() - began < 10 else 1
+                log.log(logging.WARNING if failures == 1 else logging.DEBUG, "%s: %s", name, error)
+            except Exception as error:
+                failures = failures + 1 if time.monotonic() - began < 10 else 1
+                log.exception("%s failed and is started anew", name)
+                await self._options.error(name, error)
+            began = time.monotonic()
+            await asyncio.sleep(wait_before(failures))
+
+    async def _end_fetching(self) -> None:
+        for fetcher in self.fetchers:
+            await fetcher.stop()
+
+    async def _drain(self) -> None:
+        inventory, deadline = self.inventory, time.monotonic() + self._options.shutdown_timeout
+        inventory.hand_back(inventory.empty_inbox())
+        if not await self._idle_before(deadline):
+            late = self.executor.running()
+            log.warning("%d jobs are cancelled and handed back: the shutdown timeout is over", len(late))
+            self.executor.interrupt(late, SHUTDOWN)
+            await _within(inventory.idle, CANCEL_GRACE)
+            inventory.hand_back(self.executor.abandon())
+        if not await self.settler.drained(RECORD_GRACE):
+            log.error("%d outcomes could not be recorded; their jobs will run again", len(inventory.outbox))
+            return
+        try:
+            await asyncio.wait_for(self._sign_off(), RECORD_GRACE)
+        except (RedisError, TimeoutError) as error:
+            log.warning("the worker could not sign off (%s); others will tidy up", error)
+
+    async def _idle_before(self, deadline: float) -> bool:
+        """Waits until nothing runs; False when the deadline comes first, or a hurry."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.inventory.idle, self._hurry)]
+        await asyncio.wait(waits, timeout=max(0.0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return self.inventory.idle.is_set()
+
+    async def _sign_off(self) -> None:
+        for fetcher in self.fetchers:
+            await fetcher.sweep()
+        self.inventory.hand_back(self.inventory.empty_inbox())
+        await self.settler.drained(RECORD_GRACE)
+        await self.keeper.stop()  # after this no beat can write the worker back into the registry
+        for partition in self._store.partitions:
+            await self._store.leave(partition, self._options.queues)
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), max(0.0, seconds))
+    except TimeoutError:
+        return event.is_set()
+    return True
