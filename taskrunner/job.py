@@ -55,32 +55,34 @@ class JobInfo:
     error: JobFailed | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the handles of one task's jobs share: how to reach the server, and how to read a result. ``kept`` is False
+    for jobs whose end leaves no record."""
+
+    task: str
+    session: Callable[[], Session]
+    loads: Callable[[bytes], Any]
+    convert: Callable[[Any], Any] | None = None
+    kept: bool = True
+
+
 class Job(Generic[R]):
     """The handle of a dispatched job: ``id``, ``task``, and ``deduplicated`` (True: an equal job was alive, and this is
     that job's handle)."""
 
-    __slots__ = ("_convert", "_kept", "_loads", "_partition", "_session", "deduplicated", "id", "task")
+    __slots__ = ("_origin", "_partition", "deduplicated", "id")
 
-    def __init__(
-        self,
-        id: str,
-        task: str,
-        session: Callable[[], Session],
-        loads: Callable[[bytes], Any],
-        *,
-        deduplicated: bool = False,
-        kept: bool = True,
-        partition: int | None = None,
-        convert: Callable[[Any], Any] | None = None,
-    ) -> None:
+    def __init__(self, id: str, origin: Origin, partition: int | None = None, deduplicated: bool = False) -> None:
         self.id = id
-        self.task = task
         self.deduplicated = deduplicated
-        self._session = session
-        self._loads = loads
-        self._kept = kept
+        self._origin = origin
         self._partition = partition
-        self._convert = convert
+
+    @property
+    def task(self) -> str:
+        """The task's name; empty for a handle that was made from an id alone."""
+        return self._origin.task
 
     def __repr__(self) -> str:
         return f"<Job {self.task or '?'} {self.id}>"
@@ -97,7 +99,7 @@ class Job(Generic[R]):
 
     async def info(self) -> JobInfo:
         """What is known of the job. Raises JobNotFound like ``status``."""
-        found = await self._session().find(self.id, self._partition)
+        found = await self._origin.session().find(self.id, self._partition)
         if found is None:
             raise self._unknown()
         _, seen = found
@@ -120,16 +122,17 @@ class Job(Generic[R]):
             raise JobCancelled(f"job {self.id} was cancelled")
         if status is JobStatus.EXPIRED:
             raise JobExpired(f"job {self.id} did not start in time and never will")
-        value = self._loads(ended.result)
-        return self._convert(value) if self._convert is not None else value  # type: ignore[no-any-return]
+        value = self._origin.loads(ended.result)
+        convert = self._origin.convert
+        return value if convert is None else convert(value)  # type: ignore[no-any-return]
 
     async def _ended(self, timeout: float | timedelta | None) -> Ended:
-        if not self._kept:
+        if not self._origin.kept:
             raise ResultNotKept(f"job {self.id} has ignore_result=True: no record of its end is kept")
         limit = math.inf if timeout is None else seconds(timeout, "timeout")
         try:
             async with asyncio.timeout(None if timeout is None else limit):
-                ended = await self._session().outcome(self.id, self._partition)
+                ended = await self._origin.session().outcome(self.id, self._partition)
         except TimeoutError:
             raise ResultTimeout(f"job {self.id} has not ended within {limit:g} s; it goes on") from None
         if ended is None:

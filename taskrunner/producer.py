@@ -19,34 +19,48 @@ class Producer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: dict[int, list[tuple[Draft, asyncio.Future[str | None]]]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[list[tuple[Draft, asyncio.Future[str | None]]]] = [[] for _ in store.partitions]
         self._sending: dict[int, asyncio.Task[None]] = {}
 
     def partition_of(self, draft: Draft) -> int:
+        if len(self._waiting) == 1:
+            return 0
         return self._store.keyspace.partition_of(draft.leases[0].digest if draft.leases else draft.envelope.id)
 
-    async def dispatch(self, draft: Draft) -> str | None:
-        """Sends one draft. Returns the id of the job that it duplicates, or None when it is a new job."""
-        partition = self.partition_of(draft)
-        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(partition, []).append((draft, future))
+    def submit(self, draft: Draft, partition: int) -> asyncio.Future[str | None]:
+        """Takes one draft for the next batch. Gives the id of the job that it duplicates, or None for a new job."""
+        future: asyncio.Future[str | None] = self._loop.create_future()
+        self._waiting[partition].append((draft, future))
         if partition not in self._sending:
-            self._sending[partition] = asyncio.create_task(self._send(partition), name="taskrunner-dispatch")
-        return await future
+            self._sending[partition] = self._loop.create_task(self._send(partition), name="taskrunner-dispatch")
+        return future
 
-    async def dispatch_many(self, drafts: Sequence[Draft]) -> list[str | None]:
-        """Sends drafts in chunks, one round trip each. Returns as ``dispatch`` does, in their order."""
-        duplicates: list[str | None] = [None] * len(drafts)
+    async def dispatch_many(self, drafts: Sequence[Draft]) -> list[tuple[int, str | None]]:
+        """Sends drafts in chunks, one round trip each. Returns each one's partition and what ``dispatch`` returns."""
+        accepted: list[tuple[int, str | None]] = [(0, None)] * len(drafts)
         places: dict[tuple[int, str], list[int]] = {}
         for index, draft in enumerate(drafts):
             places.setdefault((self.partition_of(draft), draft.queue), []).append(index)
+
+        async def send(partition: int, queue: str, chunk: list[int]) -> None:
+            batch = [drafts[index] for index in chunk]
+            duplicates = await self._store.dispatch(partition, queue, batch, PATIENCE)
+            for n, index in enumerate(chunk):
+                accepted[index] = (partition, duplicates.get(n))
+
+        # While the server works on one chunk the next is put into words; it goes out when its turn comes.
+        flying: asyncio.Task[None] | None = None
         for (partition, queue), indexes in places.items():
             for start in range(0, len(indexes), BATCH):
-                chunk = indexes[start : start + BATCH]
-                batch = [drafts[index] for index in chunk]
-                for n, holder in (await self._store.dispatch(partition, queue, batch, PATIENCE)).items():
-                    duplicates[chunk[n]] = holder
-        return duplicates
+                following = asyncio.create_task(send(partition, queue, indexes[start : start + BATCH]))
+                await asyncio.sleep(0)
+                if flying is not None:
+                    await _landed(flying, following)
+                flying = following
+        if flying is not None:
+            await flying
+        return accepted
 
     async def close(self) -> None:
         """Waits for what is being sent."""
@@ -89,6 +103,16 @@ class Producer:
             for n, (_, future) in enumerate(batch):
                 if not future.done():
                     future.set_result(duplicates.get(n))
+
+
+async def _landed(flying: asyncio.Task[None], following: asyncio.Task[None]) -> None:
+    """Waits for a chunk; when it fails, or the caller is cancelled, the chunk after it is stopped."""
+    try:
+        await flying
+    except BaseException:
+        following.cancel()
+        await asyncio.wait([following])
+        raise
 
 
 def _refuse(batch: list[tuple[Draft, asyncio.Future[str | None]]], error: TaskRunnerError) -> None:

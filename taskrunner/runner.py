@@ -21,7 +21,7 @@ from .errors import AlreadyStarted, DuplicateTask, RedisUnavailable, TaskOptionE
 from .feature import Recipe
 from .forecast import QueueStats
 from .hooks import Hooks
-from .job import Job
+from .job import Job, Origin
 from .options import DispatchKeywords, Seconds, TaskKeywords, name as checked_name, seconds
 from .outcome import Failed
 from .payload import Serializer
@@ -194,17 +194,16 @@ class TaskRunner:
         """
         session = await self.opened()
         now = session.store.clock.now()
-        drafts = [spec.draft(now) for spec in specs]
-        duplicates = await session.producer.dispatch_many(drafts)
-        partition_of = session.producer.partition_of
+        drafts = [spec.plan.draft(spec.args, spec.kwargs, now) for spec in specs]
+        accepted = await session.producer.dispatch_many(drafts)
         return [
-            spec.handle(duplicate or draft.envelope.id, spec.plan, partition_of(draft), duplicate is not None)
-            for spec, draft, duplicate in zip(specs, drafts, duplicates, strict=True)
+            Job(duplicate or draft.envelope.id, spec.origin, partition, duplicate is not None)
+            for spec, draft, (partition, duplicate) in zip(specs, drafts, accepted, strict=True)
         ]
 
     def job(self, id: str) -> Job[Any]:
         """The handle of a job by its id; whether there is such a job shows when it is asked."""
-        return Job(id, "", self.session, self.settings.serializer.loads)
+        return Job(id, Origin("", self.session, self.settings.serializer.loads))
 
     # -- figures -------------------------------------------------------------------------------------------------------------
 

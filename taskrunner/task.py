@@ -6,21 +6,20 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 import anyio.to_thread
 
 from . import features
 from .context import JobContext, Surroundings, current
-from .envelope import Delivery, Draft
+from .envelope import Delivery
 from .errors import PayloadError, PayloadTooLarge
 from .feature import Call, PackingError, Recipe
 from .features.retries import policy
 from .hooks import Hooks
-from .job import Job
+from .job import Job, Origin
 from .options import Options
-from .payload import Packer, Serializer, Signature
+from .payload import JSON, Packer, Serializer, Signature
 from .plan import Plan
 from .session import Session
 
@@ -31,22 +30,22 @@ R = TypeVar("R")
 class Home(Protocol):
     """What a task needs of its runner."""
 
-    async def opened(self) -> Session: ...
-
     def session(self) -> Session: ...
 
 
-@dataclass(frozen=True, slots=True)
 class JobSpec(Generic[R]):
-    """A job that is not dispatched yet: a task, its arguments and its options."""
+    """A job that is not dispatched yet: a task, its arguments and its options. Made by ``task.job(...)``."""
 
-    plan: Plan
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    handle: Callable[[str, Plan, int, bool], Job[R]]
+    __slots__ = ("args", "kwargs", "origin", "plan")
 
-    def draft(self, now: int) -> Draft:
-        return self.plan.draft(self.args, self.kwargs, now)
+    def __init__(self, plan: Plan, origin: Origin, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.plan = plan
+        self.origin = origin
+        self.args = args
+        self.kwargs = kwargs
+
+    def __repr__(self) -> str:
+        return f"<JobSpec {self.plan.task} {self.args} {self.kwargs}>"
 
 
 class Task(Generic[P, R]):
@@ -71,7 +70,7 @@ class Task(Generic[P, R]):
         self._max_payload = max_payload
         self._signature = Signature(function, JobContext) if function is not None else None
         self._packer = Packer(name, self._signature, serializer, max_payload)
-        self._plan = self.plan({})
+        self._plan, self._origin = self.plan({})
         if function is not None:
             functools.update_wrapper(self, function, updated=())
 
@@ -92,40 +91,34 @@ class Task(Generic[P, R]):
         Raises PayloadError (nothing written), QueueFull (nothing written), RedisConfigurationError, or
         RedisUnavailable when the server stayed away: the job may then have been accepted or not.
         """
-        return await self.send(self._plan, args, kwargs)
+        return await self.send(self._plan, self._origin, args, kwargs)
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
         """A job to be dispatched later, with ``runner.dispatch_many``."""
-        return JobSpec(self._plan, args, kwargs, self.handle)
+        return JobSpec(self._plan, self._origin, args, kwargs)
 
     def with_options(self, **options: Any) -> BoundTask[P, R]:
         """This task with other options for the jobs dispatched through the result; see ``DispatchKeywords``.
 
         Raises TaskOptionError for an unknown option or a wrong value.
         """
-        return BoundTask(self, self.plan(options))
+        return BoundTask(self, *self.plan(options))
 
-    def plan(self, given: Mapping[str, Any]) -> Plan:
-        return Plan(self.name, self.queue, self.options, self._packer, given)
+    def plan(self, given: Mapping[str, Any]) -> tuple[Plan, Origin]:
+        """How jobs with these options are made, and what their handles share."""
+        plan = Plan(self.name, self.queue, self.options, self._packer, given)
+        convert = self._signature.result if self._signature is not None else None
+        return plan, Origin(self.name, self._home.session, self._serializer.loads, convert, plan.kept)
 
-    async def send(self, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job[R]:
-        session = await self._home.opened()
+    async def send(self, plan: Plan, origin: Origin, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job[R]:
+        session = self._home.session()
+        if not session.store.clock.known:
+            await session.open()
         draft = plan.draft(args, kwargs, session.store.clock.now())
-        duplicate = await session.producer.dispatch(draft)
-        partition = session.producer.partition_of(draft)
-        return self.handle(duplicate or draft.envelope.id, plan, partition, duplicate is not None)
-
-    def handle(self, id: str, plan: Plan, partition: int, deduplicated: bool) -> Job[R]:
-        return Job(
-            id,
-            self.name,
-            self._home.session,
-            self._serializer.loads,
-            deduplicated=deduplicated,
-            kept=plan.kept,
-            partition=partition,
-            convert=self._signature.result if self._signature is not None else None,
-        )
+        producer = session.producer
+        partition = producer.partition_of(draft)
+        duplicate = await producer.submit(draft, partition)
+        return Job(duplicate or draft.envelope.id, origin, partition, duplicate is not None)
 
     # -- running -------------------------------------------------------------------------------------------------------------
 
@@ -178,6 +171,8 @@ class Task(Generic[P, R]):
         return args, rest[0] if rest else {}
 
     def _pack_result(self, result: Any) -> bytes:
+        if result is None and type(self._serializer) is JSON:
+            return b"null"
         try:
             data = self._serializer.dumps(result)
         except Exception as error:
@@ -195,17 +190,18 @@ class Task(Generic[P, R]):
 class BoundTask(Generic[P, R]):
     """A task with options for the jobs that are dispatched through it."""
 
-    def __init__(self, task: Task[P, R], plan: Plan) -> None:
+    def __init__(self, task: Task[P, R], plan: Plan, origin: Origin) -> None:
         self._task = task
         self._plan = plan
+        self._origin = origin
 
     async def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """As ``Task.dispatch``."""
-        return await self._task.send(self._plan, args, kwargs)
+        return await self._task.send(self._plan, self._origin, args, kwargs)
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
         """As ``Task.job``."""
-        return JobSpec(self._plan, args, kwargs, self._task.handle)
+        return JobSpec(self._plan, self._origin, args, kwargs)
 
 
 async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -17,4 +17,4 @@ class ServerClock:
         self.known = True
 
     def now(self) -> int:
-        return round(time.time() * 1000 + self._offset)
+        return int(time.time() * 1000 + self._offset)

@@ -63,6 +63,11 @@ class SettlementItems:
         if type(outcome) is Succeeded and not envelope.flags and not envelope.extras:
             self.items += (delivery.entry_id, delivery.deliveries, "s", task, micros)
             return
+        if type(outcome) is Succeeded and envelope.flags & KEPT and not envelope.extras:
+            self.keys.append(self._partition.job(envelope.id))
+            self.items += (delivery.entry_id, delivery.deliveries, "sk", task, micros)
+            self.items += (envelope.id, self._success(settlement, delivery, outcome), self._milliseconds(settlement))
+            return
         at = len(self.items)
         self.items += (delivery.entry_id, delivery.deliveries, "", task, micros)
         self.items[at + 2] = self._operations(settlement, delivery, outcome)
@@ -83,9 +88,12 @@ class SettlementItems:
     def _ended(self, settlement: Settlement, delivery: Delivery, outcome: Succeeded | Failed | Expired) -> str:
         envelope, operations = delivery.envelope, ""
         if envelope.flags & KEPT:
-            ttl = self._ttl if settlement.ttl is None else settlement.ttl
             self.keys.append(self._partition.job(envelope.id))
-            self.items += (envelope.id, wire.record(self._record(settlement, delivery, outcome)), round(ttl * 1000) or 1)
+            if isinstance(outcome, Succeeded):
+                record = self._success(settlement, delivery, outcome)
+            else:
+                record = wire.record(self._record(settlement, delivery, outcome))
+            self.items += (envelope.id, record, self._milliseconds(settlement))
             operations = "k"
         elif envelope.flags & TRACKED:
             self.items.append(envelope.id)
@@ -99,25 +107,22 @@ class SettlementItems:
             operations += "d"
         return operations
 
-    def _record(self, settlement: Settlement, delivery: Delivery, outcome: Succeeded | Failed | Expired) -> wire.Ended:
+    def _milliseconds(self, settlement: Settlement) -> int:
+        return round((self._ttl if settlement.ttl is None else settlement.ttl) * 1000) or 1
+
+    def _success(self, settlement: Settlement, delivery: Delivery, outcome: Succeeded) -> bytes:
+        """The record of a success: the common case, without a value in between."""
         envelope = delivery.envelope
-        state, error, result = "e", None, b""
-        if isinstance(outcome, Succeeded):
-            state, result = "s", outcome.result or b""
-        elif isinstance(outcome, Failed):
+        head = ["s", envelope.task, delivery.queue, envelope.attempt, envelope.enqueued_at, self._now]
+        return wire.record_of(head, settlement.seconds, outcome.result or b"")
+
+    def _record(self, settlement: Settlement, delivery: Delivery, outcome: Failed | Expired) -> wire.Ended:
+        envelope, state, error = delivery.envelope, "e", None
+        if isinstance(outcome, Failed):
             failure = outcome.failure
             state, error = "f", (failure.error_type, failure.message, failure.traceback, outcome.reason)
-        return wire.Ended(
-            state,
-            envelope.task,
-            delivery.queue,
-            envelope.attempt,
-            envelope.enqueued_at,
-            self._now,
-            settlement.seconds,
-            error,
-            result,
-        )
+        times = (envelope.enqueued_at, self._now, settlement.seconds)
+        return wire.Ended(state, envelope.task, delivery.queue, envelope.attempt, *times, error, b"")
 
     def _later(self, envelope: Envelope, delay: float, state: str) -> str:
         self.items += (envelope.id, round(delay * 1000), state if envelope.flags & TRACKED else "", _kept(envelope))

@@ -91,11 +91,15 @@ class Ended:
 
 
 def record(ended: Ended) -> bytes:
-    head: list[Any] = [ended.state, ended.task, ended.queue, ended.attempts, ended.enqueued_at, ended.ended_at]
-    head.append(round(ended.seconds, 6))
-    if ended.error is not None:
-        head.append(ended.error)
-    return b"%b\n%b" % (orjson.dumps(head), ended.result)
+    head = [ended.state, ended.task, ended.queue, ended.attempts, ended.enqueued_at, ended.ended_at]
+    return record_of(head, ended.seconds, ended.result, ended.error)
+
+
+def record_of(head: list[Any], seconds: float, result: bytes, error: tuple[str, str, str, str] | None = None) -> bytes:
+    head.append(round(seconds, 6))
+    if error is not None:
+        head.append(error)
+    return b"%b\n%b" % (orjson.dumps(head), result)
 
 
 def read_record(text: bytes) -> Ended:

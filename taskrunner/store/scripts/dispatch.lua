@@ -22,6 +22,7 @@ local bad = mistyped({stream, 'stream', live, 'hash', due, 'zset', letters, 'has
 if bad then return bad end
 
 local queue, channel, at = ARGV[3], ARGV[4], now()
+local queued = 'q ' .. queue .. ' '
 
 -- A holder is alive while its live record is, and the entry or due time that the record speaks of.
 local function alive(id)
@@ -46,18 +47,25 @@ local function shorten(reservation)
 end
 
 local duplicates, records, added, total = {}, {}, {}, 0
-local i, k, index = 5, 9, 0
-while i <= #ARGV do
-  local operations, id, task, letter = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  i = i + 4
-  local tracked, due_at, marks, unique, period, period_ms, rival = false, nil, '', nil, nil, nil, nil
+local i, k = 5, 9
+
+local function count(task)
+  added[task] = (added[task] or 0) + 1
+  total = total + 1
+end
+
+-- The longer way, for a job with any operation but t. Returns the id of the job that it duplicates, or nil.
+local function take(operations, id, task, letter)
+  local tracked, known, due_at, marks, unique, period, period_ms, rival
+  marks = ''
   for c = 1, #operations do
     local operation = string.sub(operations, c, c)
     if operation == 't' then
       tracked = true
     elseif operation == 'n' then
       k = k + 1
-      if call('EXISTS', KEYS[k]) == 1 or alive(id) then rival = id end
+      known = KEYS[k]
+      if call('EXISTS', known) == 1 or alive(id) then rival = id end
     elseif operation == 'u' then
       k = k + 1
       unique = KEYS[k]
@@ -68,38 +76,49 @@ while i <= #ARGV do
       period, period_ms = KEYS[k], ARGV[i]
       i = i + 1
       rival = rival or holder(period)
-    elseif operation == 'd' then
-      due_at = at + tonumber(ARGV[i])
-      i = i + 1
-    elseif operation == 'a' then
-      due_at = tonumber(ARGV[i])
-      i = i + 1
-    elseif operation == 'r' then
-      marks = 'r ' .. ARGV[i]
-      shorten(ARGV[i])
+    else
+      if operation == 'd' then
+        due_at = at + tonumber(ARGV[i])
+      elseif operation == 'a' then
+        due_at = tonumber(ARGV[i])
+      elseif operation == 'r' then
+        marks = 'r ' .. ARGV[i]
+      end
       i = i + 1
     end
   end
-  if rival then
-    duplicates[#duplicates + 1] = index
-    duplicates[#duplicates + 1] = rival
+  if rival then return rival end
+  if unique then call('SET', unique, id) end
+  if period then call('SET', period, id, 'PX', period_ms) end
+  if marks ~= '' then shorten(string.sub(marks, 3)) end
+  local record
+  if due_at and due_at > at then
+    later(due, letters, id, due_at, keep(task, marks, 't1', letter), channel)
+    record = 's ' .. queue
   else
-    if unique then call('SET', unique, id) end
-    if period then call('SET', period, id, 'PX', period_ms) end
-    local record
-    if due_at and due_at > at then
-      later(due, letters, id, due_at, keep(task, marks, 't1', letter), channel)
-      record = 's ' .. queue
-    else
-      record = 'q ' .. queue .. ' ' .. enter(stream, marks, 't1', letter)
-      added[task] = (added[task] or 0) + 1
-      total = total + 1
-    end
-    if tracked and (unique or string.find(operations, 'n', 1, true)) then
-      call('HSET', live, id, record) -- at once: a later item of this batch may ask for this holder
-    elseif tracked then
-      records[#records + 1] = id
-      records[#records + 1] = record
+    record = queued .. enter(stream, marks, 't1', letter)
+    count(task)
+  end
+  -- At once: a later item of this batch may ask for this holder.
+  if tracked then call('HSET', live, id, record) end
+end
+
+local index, last = 0, #ARGV
+while i <= last do
+  local operations, id, task, letter = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  i = i + 4
+  if operations == 't' then
+    records[#records + 1] = id
+    records[#records + 1] = queued .. call('XADD', stream, '*', 't1', letter)
+    count(task)
+  elseif operations == '' then
+    call('XADD', stream, '*', 't1', letter)
+    count(task)
+  else
+    local rival = take(operations, id, task, letter)
+    if rival then
+      duplicates[#duplicates + 1] = index
+      duplicates[#duplicates + 1] = rival
     end
   end
   index = index + 1

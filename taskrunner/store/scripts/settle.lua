@@ -28,44 +28,52 @@ if bad then return bad end
 local group, me, queue, channel, at = ARGV[3], ARGV[4], ARGV[7], ARGV[8], now()
 local OPERANDS = {k = 3, x = 1, u = 1, d = 2, l = 4, a = 3}
 
--- One item per pass over ARGV: where it starts, and where its operands and keys are.
-local items, i, key = {}, 13, 11
-while i <= #ARGV do
-  local item = {at = i, id = ARGV[i], count = tonumber(ARGV[i + 1]), operations = ARGV[i + 2], key = key}
-  i = i + 5
-  for c = 2, #item.operations do
-    local operation = string.sub(item.operations, c, c)
-    i = i + OPERANDS[operation]
-    if operation == 'k' or operation == 'u' then key = key + 1 end
+-- How many operands and keys a string of operations takes; there are few different ones in a batch.
+local shapes = {}
+local function shape(operations)
+  local operands, keys = 0, 0
+  for c = 2, #operations do
+    local operation = string.sub(operations, c, c)
+    operands = operands + OPERANDS[operation]
+    if operation == 'k' or operation == 'u' then keys = keys + 1 end
   end
-  items[#items + 1] = item
+  shapes[operations] = {operands, keys}
+  return shapes[operations]
+end
+
+-- Where each item starts in ARGV, and after which key its keys come.
+local starts, after, n, i, key, last = {}, {}, 0, 13, 11, #ARGV
+while i <= last do
+  n = n + 1
+  starts[n], after[n] = i, key
+  local operations = ARGV[i + 2]
+  local needs = shapes[operations] or shape(operations)
+  i, key = i + 5 + needs[1], key + needs[2]
 end
 
 -- The counts of what this consumer holds: by one range read when that is cheaper, else and in doubt one by one.
 -- A missing group (an emptied server) means that nothing is held.
 local held = {}
-if #items * 3 >= tonumber(ARGV[5]) then
+if n * 3 >= tonumber(ARGV[5]) then
   local rows = pcall_('XPENDING', stream, group, '-', '+', ARGV[5] + 64, me)
-  for n = 1, rows.err and 0 or #rows do held[rows[n][1]] = rows[n][4] end
-end
-local function mine(item)
-  local count = held[item.id]
-  if not count then
-    local row = pcall_('XPENDING', stream, group, item.id, item.id, 1, me)
-    count = not row.err and row[1] and row[1][4]
-  end
-  held[item.id] = -1 -- a token is good for one item of a batch
-  return count == item.count
+  for r = 1, rows.err and 0 or #rows do held[rows[r][1]] = rows[r][4] end
 end
 
 local verdicts, acknowledged, valid = {}, {}, {}
-for n = 1, #items do
-  if mine(items[n]) then
-    verdicts[n] = '1'
-    acknowledged[#acknowledged + 1] = items[n].id
-    valid[#valid + 1] = items[n]
+for item = 1, n do
+  local id = ARGV[starts[item]]
+  local count = held[id]
+  if not count then
+    local rows = pcall_('XPENDING', stream, group, id, id, 1, me)
+    count = not rows.err and rows[1] and rows[1][4]
+  end
+  held[id] = -1 -- a token is good for one item of a batch
+  if count == tonumber(ARGV[starts[item] + 1]) then
+    verdicts[item] = '1'
+    acknowledged[#acknowledged + 1] = id
+    valid[#valid + 1] = item
   else
-    verdicts[n] = '0'
+    verdicts[item] = '0'
   end
 end
 
@@ -83,29 +91,9 @@ local ended, settled, runs = {}, {}, {}
 local TALLY = {s = 'ok', f = 'failed', r = 'retried'}
 local done = 0
 
-local function tally(item)
-  local task, micros = ARGV[item.at + 3], tonumber(ARGV[item.at + 4])
-  if task == '' then return end
-  settled[task] = (settled[task] or 0) - 1
-  local field = TALLY[string.sub(item.operations, 1, 1)]
-  if not field then return end
-  if field ~= 'retried' then done = done + 1 end
-  local run = runs[task]
-  if not run then
-    run = {ok = 0, failed = 0, retried = 0, n = 0, sum = 0, buckets = {}}
-    runs[task] = run
-  end
-  run[field] = run[field] + 1
-  run.n = run.n + 1
-  run.sum = run.sum + micros / 1000000
-  local bucket = tostring(math.floor(2 * math.log(math.max(micros, 1)) / math.log(2)))
-  run.buckets[bucket] = (run.buckets[bucket] or 0) + 1
-end
-
-local function apply(item)
-  local p, k = item.at + 5, item.key
-  for c = 2, #item.operations do
-    local operation = string.sub(item.operations, c, c)
+local function apply(operations, p, k)
+  for c = 2, #operations do
+    local operation = string.sub(operations, c, c)
     local id = ARGV[p]
     if operation == 'k' then
       k = k + 1
@@ -132,9 +120,31 @@ local function apply(item)
   end
 end
 
-for n = 1, #valid do
-  tally(valid[n])
-  if #valid[n].operations > 1 then apply(valid[n]) end
+for v = 1, #valid do
+  local item = valid[v]
+  local start = starts[item]
+  local operations, task = ARGV[start + 2], ARGV[start + 3]
+  if task ~= '' then
+    settled[task] = (settled[task] or 0) - 1
+    local field = TALLY[string.sub(operations, 1, 1)]
+    if field then
+      local micros, run = tonumber(ARGV[start + 4]), runs[task]
+      if not run then
+        run = {ok = 0, failed = 0, retried = 0, n = 0, sum = 0, buckets = {}}
+        runs[task] = run
+      end
+      if field ~= 'retried' then done = done + 1 end
+      run[field], run.n, run.sum = run[field] + 1, run.n + 1, run.sum + micros
+      local bucket = math.floor(2.8853900817779268 * math.log(micros + 0.5)) -- half powers of two; 2 / ln 2
+      run.buckets[bucket] = (run.buckets[bucket] or 0) + 1
+    end
+  end
+  if operations == 'sk' then
+    call('SET', KEYS[after[item] + 1], ARGV[start + 6], 'PX', ARGV[start + 7])
+    ended[#ended + 1] = ARGV[start + 5]
+  elseif #operations > 1 then
+    apply(operations, start + 5, after[item])
+  end
 end
 if #ended > 0 then
   call('HDEL', live, unpack(ended))
@@ -150,14 +160,17 @@ end
 -- Run times: means and histogram over about the last thousand runs of a task, so that they follow a change.
 local MEMORY = 1000
 for task, new in pairs(runs) do
+  local buckets = {}
+  for bucket, n in pairs(new.buckets) do buckets[tostring(math.max(bucket, 0))] = n end
+  new.sum, new.buckets = new.sum / 1000000, buckets
   local text = call('HGET', KEYS[6], task)
   if text then
     local old = cjson.decode(text)
     local keep = math.max(0, 1 - new.n / MEMORY) * math.min(1, MEMORY / math.max(old.n, 1))
     new.n, new.sum = new.n + old.n * keep, new.sum + old.sum * keep
     for bucket, n in pairs(old.buckets) do
-      local weight = (new.buckets[bucket] or 0) + n * keep
-      if weight > 0.01 then new.buckets[bucket] = weight end
+      local weight = (buckets[bucket] or 0) + n * keep
+      if weight > 0.01 then buckets[bucket] = weight end
     end
     for _, field in pairs(TALLY) do new[field] = new[field] + old[field] end
   end
