@@ -1,4 +1,4 @@
-"""Dead letters: jobs that failed for good, kept with everything that is needed to look into it and to run them again."""
+"""Dead letters: jobs that failed for good, kept with all that is needed to look into it and to run them again."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ Arrival = Delivery | Unreadable
 
 @dataclass(slots=True)
 class Lease:
-    """Something that a job takes at dispatch. ``hold``: it is freed when the job ends; else it ends after ``seconds``."""
+    """Something that a job takes at dispatch. ``hold``: it is freed when the job ends; else after ``seconds``."""
 
     digest: str
     hold: bool
@@ -132,4 +132,4 @@ def new_id() -> str:
     """
     now = time.time_ns()
     fraction = now % 1_000_000 * 4096 // 1_000_000
-    return "%012x7%03x%016x" % (now // 1_000_000, fraction, _random.getrandbits(62) | 0x8000000000000000)
+    return f"{now // 1_000_000:012x}7{fraction:03x}{_random.getrandbits(62) | 0x8000000000000000:016x}"

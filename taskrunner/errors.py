@@ -1,31 +1,31 @@
 """Every error that taskrunner raises.
 
-    TaskRunnerError
-    ├── RedisError
-    │   ├── RedisUnavailable          the server can't be reached, or doesn't do what it is asked, for now
-    │   │   └── QueueFull             the server is out of memory and refused the job
-    │   ├── RedisConfigurationError   wrong password, ACL, TLS, address or server version: retrying won't help
-    │   └── EmbeddedServerError       the embedded server can't be started
-    ├── UsageError
-    │   ├── TaskOptionError           an option that doesn't exist, or a value that it can't have
-    │   ├── DuplicateTask             two tasks with one name
-    │   ├── UnknownTask               dispatch by a name that nobody registered or declared
-    │   ├── AlreadyStarted            start() while the runner runs
-    │   └── NotInJob                  current_job() outside a job
-    ├── PayloadError                  arguments or a result that can't travel
-    │   └── PayloadTooLarge           ... because they are too big
-    ├── JobError                      what waiting for a job can come to
-    │   ├── JobFailed                 it failed for good
-    │   ├── JobCancelled              it was cancelled
-    │   ├── JobExpired                it did not start before its `expires`
-    │   ├── JobNotFound               its id is not known, or not any more
-    │   ├── ResultNotKept             it has `ignore_result`
-    │   └── ResultTimeout             it has not ended yet
-    ├── JobTimeout                    a run took longer than the task's `timeout`
-    └── Signal                        what a task raises to say what happens next
-        ├── Retry                     run me again, as after an error
-        ├── Snooze                    run me again later, this was no attempt
-        └── GiveUp                    fail for good
+TaskRunnerError
+├── RedisError
+│   ├── RedisUnavailable          the server can't be reached, or doesn't do what it is asked, for now
+│   │   └── QueueFull             the server is out of memory and refused the job
+│   ├── RedisConfigurationError   wrong password, ACL, TLS, address or server version: retrying won't help
+│   └── EmbeddedServerError       the embedded server can't be started
+├── UsageError
+│   ├── TaskOptionError           an option that doesn't exist, or a value that it can't have
+│   ├── DuplicateTask             two tasks with one name
+│   ├── UnknownTask               dispatch by a name that nobody registered or declared
+│   ├── AlreadyStarted            start() while the runner runs
+│   └── NotInJob                  current_job() outside a job
+├── PayloadError                  arguments or a result that can't travel
+│   └── PayloadTooLarge           ... because they are too big
+├── JobError                      what waiting for a job can come to
+│   ├── JobFailed                 it failed for good
+│   ├── JobCancelled              it was cancelled
+│   ├── JobExpired                it did not start before its `expires`
+│   ├── JobNotFound               its id is not known, or not any more
+│   ├── ResultNotKept             it has `ignore_result`
+│   └── ResultTimeout             it has not ended yet
+├── JobTimeout                    a run took longer than the task's `timeout`
+└── Signal                        what a task raises to say what happens next
+    ├── Retry                     run me again, as after an error
+    ├── Snooze                    run me again later, this was no attempt
+    └── GiveUp                    fail for good
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TaskRunnerError(Exception):
     """The root: ``except TaskRunnerError`` catches everything that taskrunner raises."""
 
 
-# -- the server ---------------------------------------------------------------------------------------------------
+# -- the server ----------------------------------------------------------------------------------------------
 
 
 class RedisError(TaskRunnerError):
@@ -45,7 +45,7 @@ class RedisError(TaskRunnerError):
 
 
 class RedisUnavailable(RedisError):
-    """The server can't be reached, or can't do what it is asked for now. Workers go on by themselves when it is back."""
+    """The server can't be reached, or can't do what it is asked for now. Workers go on by themselves afterwards."""
 
 
 class QueueFull(RedisUnavailable):
@@ -53,14 +53,14 @@ class QueueFull(RedisUnavailable):
 
 
 class RedisConfigurationError(RedisError):
-    """Wrong password, missing right, wrong TLS setting, bad address or a server that is too old: retrying won't help."""
+    """Wrong password, missing right, wrong TLS setting, bad address, a server that is too old: no retry will help."""
 
 
 class EmbeddedServerError(RedisError):
     """The embedded server can't be found or started."""
 
 
-# -- how the library is used ----------------------------------------------------------------------------------------
+# -- how the library is used ---------------------------------------------------------------------------------
 
 
 class UsageError(TaskRunnerError):
@@ -87,7 +87,7 @@ class NotInJob(UsageError, LookupError):
     """``current_job()`` was called outside a job."""
 
 
-# -- payloads and results -------------------------------------------------------------------------------------------
+# -- payloads and results ------------------------------------------------------------------------------------
 
 
 class PayloadError(TaskRunnerError, ValueError):
@@ -142,7 +142,7 @@ class JobTimeout(TaskRunnerError, TimeoutError):
     """A run took longer than the task's ``timeout`` and was cancelled; it counts as a failure."""
 
 
-# -- what a task raises to say what happens next ----------------------------------------------------------------------
+# -- what a task raises to say what happens next -------------------------------------------------------------
 
 
 class Signal(TaskRunnerError):

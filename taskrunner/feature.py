@@ -17,7 +17,7 @@ from .outcome import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: its default, its check (value, what it is called in messages → checked value), and where it may be set.
+    """One option: its default, its check (value, its name in messages → checked value), and where it may be set.
 
     ``travels``: set at a dispatch, it goes along in the envelope, and the worker applies it over the task's own.
     """
@@ -29,7 +29,6 @@ class Option:
     travels: bool = False
     to_wire: Callable[[Any], Any] = lambda value: value
     from_wire: Callable[[Any], Any] = lambda value: value
-
 
 
 class Arguments(NamedTuple):
@@ -78,7 +77,7 @@ class PackingError(Exception):
 class Recipe:
     """A task as the worker sees it: compiled once, so that a run looks nothing up.
 
-    ``invoke`` runs it; ``judge`` turns an error into an outcome; ``pack`` a return value into bytes (or raises PackingError);
+    ``invoke`` runs it; ``judge`` turns an error into an outcome; ``pack`` a return value into bytes or PackingError;
     ``announce`` tells the hooks what happened (None: nobody listens); ``gates`` may refuse the run;
     ``ttl`` is its own ``result_ttl`` in seconds.
     """

@@ -90,18 +90,20 @@ class Capacity:
     loop_time: float
 
 
-def still_waiting(unsettled: Mapping[str, int], run_times: Mapping[str, float], running: int) -> dict[str, float]:
-    """Per task, how many jobs are waiting, when ``unsettled`` counts those that run as well.
+def still_waiting(
+    unsettled: Mapping[str, int], run_times: Mapping[str, float], in_hand: int, slots: int
+) -> dict[str, float]:
+    """Per task, how many jobs are waiting, when ``unsettled`` counts those in the workers' hands as well.
 
-    Which tasks the running ones are of isn't recorded. By Little's law a task occupies slots in proportion to (jobs ×
-    run time), so that is how they are taken off: slow tasks fill the slots, fast ones the queue.
+    Which tasks those are of isn't recorded. By Little's law a task occupies slots in proportion to (jobs × run time),
+    so that is how the running ones are taken off: slow tasks fill the slots, fast ones the queue. What the workers hold
+    beyond their ``slots`` was read ahead or awaits its settling, and is like the whole.
     """
     total = sum(unsettled.values())
     waiting = {task: float(n) for task, n in unsettled.items() if n > 0}
-    if running <= 0 or not waiting:
-        return waiting
-    if running >= total:
+    if in_hand >= total:
         return dict.fromkeys(waiting, 0.0)
+    running = min(in_hand, slots) if slots else in_hand
     left, open_tasks = float(running), dict(waiting)
     while left > 1e-9 and open_tasks:
         weights = {task: n * max(run_times.get(task, 0.0), 1e-9) for task, n in open_tasks.items()}
@@ -116,7 +118,7 @@ def still_waiting(unsettled: Mapping[str, int], run_times: Mapping[str, float], 
         left -= taken
         if taken <= 1e-9:
             break
-    return waiting
+    return {task: n * (total - in_hand) / (total - running) for task, n in waiting.items()}
 
 
 def mean_run_time(waiting: Mapping[str, float], run_times: Mapping[str, float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -61,9 +62,7 @@ class Hooks:
                 payload = ([], {})  # what can't be read is what the failure is about
             envelope = delivery.envelope
             error = outcome.failure if isinstance(outcome, (Failed, Again)) else None
-            about = JobEvent(
-                envelope.id, envelope.task, delivery.queue, envelope.attempt, payload, seconds, error
-            )
+            about = JobEvent(envelope.id, envelope.task, delivery.queue, envelope.attempt, payload, seconds, error)
             for hook in told[kind]:
                 await call(hook, about)
 
@@ -76,5 +75,10 @@ async def call(hook: Hook, *arguments: Any) -> None:
         result = hook(*arguments)
         if inspect.isawaitable(result):
             await result
-    except Exception:
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # whoever called the hook is being cancelled; else it is the hook's own
+        log.exception("the hook %s failed", getattr(hook, "__qualname__", hook))
+    except (Exception, SystemExit):
         log.exception("the hook %s failed", getattr(hook, "__qualname__", hook))

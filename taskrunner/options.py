@@ -53,7 +53,7 @@ def name(value: str, what: str) -> str:
 
 def whole(value: int, what: str, least: int) -> int:
     """A whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 2**53:  # what JSON can carry
         raise TaskOptionError(f"{what} must be a whole number of at least {least}, not {value!r}")
     return value
 

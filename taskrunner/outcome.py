@@ -1,10 +1,10 @@
 """What a run came to, as a value; and the judge that makes one from an error.
 
-    Succeeded   the task returned
-    Failed      it won't run again: the job goes to the dead letters
-    Again       it runs again later and has spent an attempt
-    Released    it goes back to the queue and has spent nothing: a snooze, a shutdown, a task that we don't know
-    Expired     it had not started in time
+Succeeded   the task returned
+Failed      it won't run again: the job goes to the dead letters
+Again       it runs again later and has spent an attempt
+Released    it goes back to the queue and has spent nothing: a snooze, a shutdown, a task that we don't know
+Expired     it had not started in time
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ Outcome = Succeeded | Failed | Again | Released | Expired
 
 @dataclass(slots=True)
 class Settlement:
-    """A delivery, what it came to, how long it ran, and how long that is to be known (None: the runner's ttl). Seconds."""
+    """A delivery, what it came to, how long it ran, how long that is to be known (None: the runner's ttl). Seconds."""
 
     delivery: Arrival
     outcome: Outcome
@@ -104,7 +104,10 @@ class RetryPolicy:
     def judge(self, error: BaseException, delivery: Delivery) -> Outcome:
         """What becomes of a run that ended with ``error``. Pure: decides, and does nothing."""
         if isinstance(error, Snooze):
-            return Released(_seconds(error.delay, "Snooze"))
+            try:
+                return Released(_seconds(error.delay, "Snooze"))
+            except Exception as trouble:
+                return Failed(describe(error), f"its delay can't be used: {trouble!r}")
         failure = describe(error)
         if isinstance(error, GiveUp):
             return Failed(failure, "gave up")

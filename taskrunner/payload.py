@@ -22,6 +22,7 @@ import orjson
 from .errors import PayloadError, PayloadTooLarge
 
 Convert = Callable[[Any], Any]
+Args = tuple[Any, ...]
 
 
 class Serializer(Protocol):
@@ -50,9 +51,11 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     if hasattr(type(value), "__struct_fields__"):
-        import msgspec  # noqa: PLC0415 - only those who pass structs have it
+        import msgspec
 
         return msgspec.to_builtins(value)
+    if isinstance(value, Decimal):
+        return str(value)
     raise TypeError(f"{type(value).__name__} can't be written as JSON")
 
 
@@ -65,10 +68,12 @@ def _has_odd_number(value: Any) -> bool:
         return any(_has_odd_number(one) for one in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return any(_has_odd_number(getattr(value, field.name)) for field in dataclasses.fields(value))
+    if hasattr(value, "model_dump") or hasattr(type(value), "__struct_fields__"):
+        return _has_odd_number(_plain(value))
     return False
 
 
-# -- rebuilding types ---------------------------------------------------------------------------------------------------
+# -- rebuilding types ----------------------------------------------------------------------------------------
 
 
 def converter(hint: Any) -> Convert | None:
@@ -76,48 +81,64 @@ def converter(hint: Any) -> Convert | None:
 
     It passes through what already has the type, and raises for what doesn't fit.
     """
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
-        return _class_converter(hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is None:
+        return _class_converter(hint) if isinstance(hint, type) else None
     if origin in (typing.Union, types.UnionType):
         rest = [one for one in arguments if one is not type(None)]
-        inner = converter(rest[0]) if len(rest) == 1 else None
-        return None if inner is None else lambda value: None if value is None else inner(value)
-    if origin in (list, set, frozenset) and arguments:
-        inner = converter(arguments[0])
-        return None if inner is None else lambda value: origin(inner(one) for one in value)
+        return _optional(converter(rest[0])) if len(rest) == 1 else None
+    if origin is list and arguments:
+        return _list_of(converter(arguments[0]))
     if origin is dict and len(arguments) == 2:
-        inner = converter(arguments[1])
-        return None if inner is None else lambda value: {key: inner(one) for key, one in value.items()}
-    if origin is typing.Annotated:
-        return converter(arguments[0])
-    return None
+        return _dict_of(converter(arguments[1]))
+    return converter(arguments[0]) if origin is typing.Annotated else None
+
+
+def _optional(inner: Convert | None) -> Convert | None:
+    return None if inner is None else lambda value: None if value is None else inner(value)
+
+
+def _list_of(inner: Convert | None) -> Convert | None:
+    return None if inner is None else lambda value: [inner(one) for one in value]
+
+
+def _dict_of(inner: Convert | None) -> Convert | None:
+    return None if inner is None else lambda value: {key: inner(one) for key, one in value.items()}
 
 
 def _class_converter(kind: type) -> Convert | None:
     if hasattr(kind, "model_validate"):
         return lambda value: value if isinstance(value, kind) else kind.model_validate(value)
     if hasattr(kind, "__struct_fields__"):
-        import msgspec  # noqa: PLC0415 - as above
+        import msgspec
 
         return lambda value: value if isinstance(value, kind) else msgspec.convert(value, kind)
     if dataclasses.is_dataclass(kind):
         return _dataclass_converter(kind)
     if issubclass(kind, Enum) or kind in (UUID, Decimal):
         return lambda value: value if isinstance(value, kind) else kind(value)
-    if kind in (datetime, date, time):
+    if kind is date:
+        return lambda value: value.date() if isinstance(value, datetime) else _date(value)
+    if kind in (datetime, time):
         return lambda value: value if isinstance(value, kind) else kind.fromisoformat(value)
     return None
+
+
+def _date(value: Any) -> date:
+    return value if isinstance(value, date) else date.fromisoformat(value)
 
 
 def _dataclass_converter(kind: type) -> Convert:
     inner: dict[str, Convert] = {}
     known: set[str] = set()
+    derived: set[str] = set()  # fields that the class itself fills: they travel, and are made again
 
     def learn() -> None:  # late: a dataclass may name itself, or one that is defined after it
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
-            if field.init:
+            if not field.init:
+                derived.add(field.name)
+            else:
                 known.add(field.name)
                 convert = rebuild if hints[field.name] is kind else converter(hints[field.name])
                 if convert is not None:
@@ -130,15 +151,16 @@ def _dataclass_converter(kind: type) -> Convert:
             raise TypeError(f"{kind.__name__} is made from a mapping, not from {type(value).__name__}")
         if not known:
             learn()
-        unknown = sorted(set(value) - known)
+        unknown = sorted(set(value) - known - derived)
         if unknown:
             raise TypeError(f"{kind.__name__} has no field {unknown[0]!r}")
-        return kind(**{name: inner[name](one) if name in inner else one for name, one in value.items()})
+        given = {name: one for name, one in value.items() if name in known}
+        return kind(**{name: inner[name](one) if name in inner else one for name, one in given.items()})
 
     return rebuild
 
 
-# -- signatures ---------------------------------------------------------------------------------------------------------
+# -- signatures ----------------------------------------------------------------------------------------------
 
 
 class Signature:
@@ -164,7 +186,9 @@ class Signature:
         self._most = math.inf if many else len(positional)
         self._quick = plain and not self.converters
 
-    def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], task: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def check(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], task: str
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments as they may travel. Raises PayloadError for what the task would not take."""
         if not kwargs and self._quick and self._required <= len(args) <= self._most:
             return args, {}
@@ -237,6 +261,13 @@ class Packer:
 
     def canonical(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Equal bytes for equal calls, as far as the serializer gives equal bytes for equal data."""
+        try:
+            return self._canonical(args, kwargs)
+        except Exception as error:
+            text = f"the arguments of task {self._task!r} can't be a unique key: {error}; give unique_key"
+            raise PayloadError(text) from None
+
+    def _canonical(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         if self._signature is None:
             return self._dumps([args, sorted(kwargs.items())])
         bound = self._signature.canonical(args, kwargs)

@@ -13,6 +13,9 @@ from .feature import Arguments, Fill
 from .options import Options
 from .payload import Packer
 
+HEADERS_LIMIT = 8_000
+"""Bytes; they travel in the head of the letter, whose size is limited too (``wire.HEAD_LIMIT``)."""
+
 
 def _id(value: Any, what: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
@@ -23,6 +26,9 @@ def _id(value: Any, what: str) -> str:
 def _headers(value: Any, what: str) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
         raise TaskOptionError(f"{what} must map strings to strings, not {value!r}")
+    text = "".join([*value.keys(), *value.values()])
+    if len(text.encode("utf-8", "replace")) > HEADERS_LIMIT or text.encode("utf-8", "replace").decode() != text:
+        raise TaskOptionError(f"{what} must be valid Unicode of at most {HEADERS_LIMIT:,} bytes together")
     return dict(value)
 
 

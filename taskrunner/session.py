@@ -60,7 +60,7 @@ class Session:
             channels = {p.wake for p in partitions} | {p.channel(self._client_id) for p in partitions}
             self._listening = asyncio.create_task(self._listener.listen(channels), name="taskrunner-listener")
 
-    # -- outcomes ------------------------------------------------------------------------------------------------------
+    # -- outcomes --------------------------------------------------------------------------------------------
 
     async def find(self, id: str, partition: int | None) -> tuple[PartitionKeys, Ended | Sight] | None:
         await self.open()

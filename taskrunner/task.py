@@ -83,7 +83,7 @@ class Task(Generic[P, R]):
             raise TypeError(f"task {self.name!r} is only declared here, its function lives elsewhere; dispatch it")
         return self.function(*args, **kwargs)
 
-    # -- dispatching -------------------------------------------------------------------------------------------------------
+    # -- dispatching -----------------------------------------------------------------------------------------
 
     async def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Dispatches a job. One round trip, shared with the dispatches that run at the same time.
@@ -120,7 +120,7 @@ class Task(Generic[P, R]):
         duplicate = await producer.submit(draft, partition)
         return Job(duplicate or draft.envelope.id, origin, partition, duplicate is not None)
 
-    # -- running -------------------------------------------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------------------------
 
     def recipe(self, hooks: Hooks, surroundings: Surroundings, options: Options | None = None) -> Recipe:
         """This task as a worker runs it, with its own options or those that travelled with a job."""
@@ -143,7 +143,8 @@ class Task(Generic[P, R]):
     def _call(self, surroundings: Surroundings) -> Call:
         """The innermost call: arguments, context, function."""
         function, signature, loads = self.function, self._signature, self._serializer.loads
-        assert function is not None and signature is not None
+        assert function is not None
+        assert signature is not None
         run = function if inspect.iscoroutinefunction(function) else functools.partial(_in_thread, function)
         takes_context, typed, name = signature.takes_context, bool(signature.converters), self.name
 
@@ -153,7 +154,7 @@ class Task(Generic[P, R]):
             try:
                 try:
                     args, *rest = loads(delivery.envelope.payload)
-                    kwargs = rest[0] if rest else {}
+                    kwargs: dict[str, Any] = rest[0] if rest else {}
                     if typed:
                         args, kwargs = signature.rebuild(args, kwargs, name)
                 except Exception as error:
@@ -210,9 +211,14 @@ async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) ->
     A thread can't be cancelled: when the run is, its slot and its reservation stay taken until the function returns,
     and then the cancellation goes on. So it never runs twice at once.
     """
-    work = asyncio.ensure_future(
-        anyio.to_thread.run_sync(functools.partial(function, *args, **kwargs), limiter=_threads())
-    )
+
+    def call() -> tuple[Any, BaseException | None]:
+        try:
+            return function(*args, **kwargs), None
+        except BaseException as error:
+            return None, error  # as a value: a SystemExit that leaves a task of asyncio's stops the event loop
+
+    work = asyncio.ensure_future(anyio.to_thread.run_sync(call, limiter=_threads()))
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
@@ -223,7 +229,10 @@ async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) ->
         if not work.cancelled():
             work.exception()  # seen: it is ignored, and that on purpose
         raise cancelled
-    return work.result()
+    result, raised = work.result()
+    if raised is not None:
+        raise raised
+    return result
 
 
 def _threads() -> anyio.CapacityLimiter:

@@ -28,12 +28,10 @@ def fits_socket(path: str) -> bool:
 def open_pipe(directory: Path) -> int:
     """The write end of the pipe of users, made if need be. To be called while no server is alive.
 
-    It is the same pipe for one server after the other: whoever used the last one keeps the next one alive too.
+    The pipe of a server that was killed is used again: whoever used that server keeps the next one alive too.
     """
-    pipe, leaving = directory / "users", directory / "leaving"
-    if leaving.exists():
-        leaving.replace(pipe)
-    elif not pipe.exists():
+    pipe = directory / "users"
+    if not pipe.exists():
         os.mkfifo(pipe, 0o600)
     return open_own(pipe, os.O_RDWR | os.O_NONBLOCK)
 
@@ -56,7 +54,7 @@ def join_pipe(directory: Path) -> int | None:
 
 
 def has_user(directory: Path) -> bool:
-    """Whether any process holds the write end of the pipe."""
+    """Whether any process holds the write end of the pipe, and nobody has taken its name away."""
     try:
         reader = open_own(directory / "users", os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -43,7 +43,7 @@ def start_watched(launch: Launch, *, alive: int) -> None:
             stdout=alive,
             stderr=log,
             cwd=launch.directory,
-            umask=0o077,
+            umask=0o077,  # for the socket above all
             start_new_session=True,  # Ctrl-C in a terminal must reach the runner and not the server under it
             check=True,
         )
@@ -56,7 +56,6 @@ def _arguments(launch: Launch) -> list[str]:
     return [
         *("--port", "0"),
         *("--unixsocket", launch.socket),
-        *("--unixsocketperm", "700"),
         *("--daemonize", "no"),
         *("--dir", "data"),
         *("--pidfile", "../server.pid"),

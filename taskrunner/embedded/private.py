@@ -31,29 +31,28 @@ class PrivateServer(Server):
         return guest
 
     def _prepare(self) -> Path:
-        former = self._directory
-        if former is not None and former.is_dir() and (not self._guest or has_user(former)):
-            return former  # so that whoever was told the address finds the new server there
-        # A guest gets here when its parent has ended, and becomes an owner.
+        if self._directory is not None and has_user(self._directory):
+            return self._directory  # so that whoever was told the address finds the new server there
+        # The first server; or the parent of a guest has ended; or somebody has cleaned up among our files.
         self._guest = False
         self._directory = Path(make_short_directory())
         return self._directory
 
     def _join_or_start(self) -> str:
+        former = self._directory
         try:
             return super()._join_or_start()
         except BaseException:
-            if self._directory is not None and not self._users and not self._guest:
+            if self._directory is not None and self._directory != former:
                 shutil.rmtree(self._directory, ignore_errors=True)
-                self._directory = None
+                self._directory = former
             raise
 
     def _become_user(self, user: int) -> None:
         if self._guest:
             close(user)
         else:
-            # Beside the former ones: their end would tell the watcher of the former server to remove the directory.
-            self._users.append(user)
+            super()._become_user(user)
 
     def _report_replaced(self) -> None:
         logger.error("Found %s dead. Its data are gone; started an empty one", self)

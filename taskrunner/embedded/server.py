@@ -60,7 +60,7 @@ class Server(ABC):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: str | None = None
-        self._users: list[int] = []  # write ends of the pipe, which make this process a user
+        self._user: int | None = None  # write end of the pipe: while it is open, this process is a user
 
     def locate(self) -> str:
         """The address of the server, which has just answered."""
@@ -78,20 +78,26 @@ class Server(ABC):
         """Be a user no longer."""
         with self._lock:
             self._socket = None
-            while self._users:
-                close(self._users.pop())
+            if self._user is not None:
+                close(self._user)
+                self._user = None
 
     @abstractmethod
     def _prepare(self) -> Path:
         """The directory of the server, made if need be."""
 
     @abstractmethod
-    def _become_user(self, user: int) -> None:
-        """Take over this write end of the pipe."""
-
-    @abstractmethod
     def _report_replaced(self) -> None:
         """Log that the server was found dead and has been started again."""
+
+    def _become_user(self, user: int) -> None:
+        """Take over this write end of the pipe of the present server.
+
+        Only of that one: if the directory was removed and made again, the server of the removed one has to end.
+        """
+        former, self._user = self._user, user
+        if former is not None:
+            close(former)
 
     def _join_or_start(self) -> str:
         directory = self._prepare()

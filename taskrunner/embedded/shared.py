@@ -6,7 +6,6 @@ import os
 import stat
 from pathlib import Path
 
-from taskrunner.embedded.descriptors import close
 from taskrunner.embedded.server import Server, logger
 from taskrunner.errors import EmbeddedServerError
 
@@ -33,12 +32,6 @@ class SharedServer(Server):
             )
         directory.chmod(0o700)
         return directory
-
-    def _become_user(self, user: int) -> None:
-        # Only of the present one: if the folder was removed and made again, the server of the removed one has to end.
-        former, self._users = self._users, [user]
-        for descriptor in former:
-            close(descriptor)
 
     def _report_replaced(self) -> None:
         logger.warning("Found %s dead, and started it again with the data of its append-only file", self)

@@ -3,8 +3,9 @@
     @runner.task(on_failure=tell_the_team)
     async def charge(order_id: int) -> None: ...
 
-``on_start``, ``on_success``, ``on_failure`` (for good) and ``on_retry`` take a function of a ``JobEvent``, sync or async.
-It runs in the worker, before the outcome is recorded, so at least once; what it raises is logged and changes nothing.
+``on_start``, ``on_success``, ``on_failure`` (for good) and ``on_retry`` take a function of a ``JobEvent``, sync or
+async. It runs in the worker, before the outcome is recorded, so at least once; what it raises is logged and changes
+nothing.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..envelope import KEPT, TRACKED, Draft
+from ..envelope import TRACKED, Draft
 from ..feature import Arguments, Feature, Fill, Option
 from ..options import Options, seconds, truth
 
@@ -40,5 +40,3 @@ class Results(Feature):
             draft.envelope.flags = TRACKED if draft.leases or draft.custom_id else 0
 
         return fill
-
-

@@ -6,7 +6,7 @@ import time
 
 
 class ServerClock:
-    """Server time in milliseconds: this machine's clock and the offset that the latest reply with a time in it showed."""
+    """Server time in milliseconds: this machine's clock and the offset that the latest reply with a time showed."""
 
     def __init__(self) -> None:
         self._offset = 0.0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -50,7 +49,7 @@ class Target:
     arguments: dict[str, Any]
 
     def asynchronous(self) -> Any:
-        classes = {
+        classes: dict[str, Any] = {
             "tcp": asynchronous.Connection,
             "tls": asynchronous.SSLConnection,
             "unix": asynchronous.UnixDomainSocketConnection,
@@ -58,12 +57,12 @@ class Target:
         return classes[self.kind](**self.arguments, **_common(), retry=AsyncRetry(NoBackoff(), 0))
 
     def blocking(self, timeout: float) -> Any:
-        classes = {
+        classes: dict[str, Any] = {
             "tcp": blocking.Connection,
             "tls": blocking.SSLConnection,
             "unix": blocking.UnixDomainSocketConnection,
         }
-        common = _common() | {"socket_timeout": timeout}
+        common: dict[str, Any] = {**_common(), "socket_timeout": timeout}
         return classes[self.kind](**self.arguments, **common, retry=BlockingRetry(NoBackoff(), 0))
 
 
@@ -102,7 +101,7 @@ def target(url: str) -> Target:
 
 
 def target_of(client: Any) -> Target:
-    """The target of a ready ``redis.asyncio`` client. The client itself is left alone: its connections have its options."""
+    """The target of a ready ``redis.asyncio`` client. The client itself is left alone."""
     if not isinstance(client, redis_asyncio.Redis):
         raise RedisConfigurationError(
             f"redis must be a URL or a redis.asyncio.Redis client, not {type(client).__name__}; "
@@ -144,9 +143,13 @@ def translate(error: BaseException) -> RedisError:
     ):
         return RedisConfigurationError(f"Redis refuses this user ({_short(text)}); check user name, password and ACL")
     if "certificate" in text.lower() or "ssl" in text.lower():
-        return RedisConfigurationError(f"the TLS connection to Redis can't be made ({_short(text)}); check rediss:// and ssl_*")
+        return RedisConfigurationError(
+            f"the TLS connection to Redis can't be made ({_short(text)}); check rediss:// and ssl_*"
+        )
     if code == "WRONGTYPE":
-        return RedisConfigurationError(f"foreign data under our keys ({_short(text)}); use another namespace or key_prefix")
+        return RedisConfigurationError(
+            f"foreign data under our keys ({_short(text)}); use another namespace or key_prefix"
+        )
     if code == "NOGROUP" or "NOGROUP" in text:
         return GroupMissing("the consumer group is gone: the server's data was deleted")
     if "unknown command" in text.lower():
@@ -197,7 +200,7 @@ class Link:
                     connection = self._connection
                     if connection is None or not connection.is_connected:
                         connection = await self._open()
-                    await connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
+                    await connection.send_packed_command([pack(*command)], check_health=False)
                     return await connection.read_response(disable_decoding=True)
             except theirs.NoScriptError:
                 raise
@@ -275,11 +278,11 @@ class BlockingLink:
             if self._connection is None:
                 self._connection = self._connector.target_blocking().blocking(self._timeout)
                 self._connection.connect()
-            self._connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
+            self._connection.send_packed_command([pack(*command)], check_health=False)
             return self._connection.read_response(disable_decoding=True)
         except theirs.NoScriptError:
             raise
-        except (theirs.RedisError, OSError, socket.timeout) as error:
+        except (TimeoutError, theirs.RedisError, OSError) as error:
             self.close()
             raise translate(error) from None
 
@@ -292,9 +295,15 @@ class BlockingLink:
                 pass
 
 
+def pack(*command: Any) -> bytes:
+    """A command as bytes; by hiredis, which is several times faster than the client's own way."""
+    packed: bytes = hiredis.pack_command(command)
+    return packed
+
+
 def wait_before(attempt: int) -> float:
     """Seconds before the given further attempt (1 = the first): doubled each time, half of it random."""
-    return min(FIRST_WAIT * 2 ** min(attempt - 1, 10), LONGEST_WAIT) * random.uniform(0.5, 1.0)
+    return min(FIRST_WAIT * 2.0 ** min(attempt - 1, 10), LONGEST_WAIT) * random.uniform(0.5, 1.0)
 
 
 async def persist(attempt: Callable[[], Awaitable[T]], patience: float) -> T:

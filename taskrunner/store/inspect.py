@@ -58,7 +58,7 @@ class Inspection:
         self._keyspace = keyspace
         self._group = group
 
-    # -- one job -------------------------------------------------------------------------------------------------------
+    # -- one job ---------------------------------------------------------------------------------------------
 
     async def look(self, partition: PartitionKeys, id: str) -> wire.Ended | Sight | None:
         """What is known of a job: its outcome, or where it stands, or None."""
@@ -94,10 +94,10 @@ class Inspection:
         reply = await self._link.run(WATCH, keys, [id, channel])
         return wire.read_record(reply) if isinstance(reply, bytes) else bool(reply)
 
-    # -- queues --------------------------------------------------------------------------------------------------------
+    # -- queues ----------------------------------------------------------------------------------------------
 
     async def queues(self) -> list[str]:
-        """The names of all queues that jobs were ever dispatched to."""
+        """The names of all queues that jobs were ever dispatched to, or that a worker ever read."""
         names = set[bytes]()
         for partition in self._keyspace.partitions:
             names.update(await self._link.call(b"SMEMBERS", partition.queues))
@@ -111,7 +111,8 @@ class Inspection:
         unsettled = {task: int(n) for task, n in _pairs(reply[6])}
         rates = {name: text.decode() for name, text in _pairs(reply[8])}
         workers = [orjson.loads(facts) for facts in reply[9]]
-        return Counts(*reply[:6], unsettled, runs, rates, workers, reply[10])
+        now, entries, pending, scheduled, dead, oldest = reply[:6]
+        return Counts(now, entries, pending, scheduled, dead, oldest, unsettled, runs, rates, workers, reply[10])
 
     async def stats(self, queue: str, replication_factor: int | None) -> QueueStats:
         """The figures of a queue over all partitions."""
@@ -127,7 +128,7 @@ class Inspection:
         ]
         return summarise("*", counts, replication_factor)
 
-    # -- dead letters --------------------------------------------------------------------------------------------------
+    # -- dead letters ----------------------------------------------------------------------------------------
 
     async def dead_letter(self, id: str) -> wire.DeadLetter | None:
         for partition in self._keyspace.partitions:
@@ -163,11 +164,13 @@ def summarise(queue: str, counts: list[Counts], replication_factor: int | None) 
     for count in counts:
         for task, n in count.unsettled.items():
             unsettled[task] = unsettled.get(task, 0) + max(n, 0)
-    per_task = forecast.still_waiting(unsettled, run_times, max(0, sum(unsettled.values()) - waiting))
-    average = forecast.mean_run_time(per_task, run_times)
     fleet = counts[0].workers if counts else []
     workers = [facts for facts in fleet if queue == "*" or queue in facts.get("queues", ())]
-    slots = sum(facts["slots"] for facts in workers) / len(workers) if workers else 0
+    all_slots = sum(facts["slots"] for facts in workers)
+    slots = all_slots / len(workers) if workers else 0
+    in_hand = max(0, sum(unsettled.values()) - waiting)
+    per_task = forecast.still_waiting(unsettled, run_times, in_hand, all_slots)
+    average = forecast.mean_run_time(per_task, run_times)
     replicas = replication_factor if replication_factor is not None else len(workers)
     capacity = Capacity(replicas, slots, _measured(counts, "slots"), _loop_time(counts))
     if replication_factor is not None and not workers:

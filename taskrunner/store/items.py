@@ -153,9 +153,7 @@ def _carry(delivery: Delivery, attempt: int) -> Envelope:
     crashes = delivery.deliveries - 1 + extras.get(Extra.DELIVERIES, 0)
     if crashes:
         extras[Extra.DELIVERIES] = crashes
-    return Envelope(
-        envelope.id, envelope.task, envelope.enqueued_at, envelope.flags, attempt, extras, envelope.payload
-    )
+    return Envelope(envelope.id, envelope.task, envelope.enqueued_at, envelope.flags, attempt, extras, envelope.payload)
 
 
 def _kept(envelope: Envelope) -> bytes:

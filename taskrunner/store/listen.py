@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import hiredis
 from redis import exceptions as theirs
 
 from ..errors import RedisConfigurationError
-from .connect import Connector, translate, wait_before
+from .connect import Connector, pack, translate, wait_before
 
 Heard = Callable[[str, bytes], None]
 
@@ -63,9 +62,7 @@ class Listener:
         self._connection = target.asynchronous()
         await self._connection.connect()
         names = sorted(self._channels)
-        await self._connection.send_packed_command(
-            [hiredis.pack_command((b"SUBSCRIBE", *names))], check_health=False
-        )
+        await self._connection.send_packed_command([pack("SUBSCRIBE", *names)], check_health=False)
         for _ in names:
             await self._connection.read_response(disable_decoding=True)
         self._ready.set()

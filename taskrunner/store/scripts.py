@@ -19,7 +19,7 @@ class Script:
 
 def load(name: str) -> Script:
     """The script ``name``.lua of this package."""
-    folder = resources.files(__package__) / "scripts"
+    folder = resources.files("taskrunner.store") / "scripts"
     text = (folder / "_prelude.lua").read_bytes() + b"\n" + (folder / f"{name}.lua").read_bytes()
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 

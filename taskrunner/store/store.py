@@ -74,7 +74,7 @@ class Store:
     def partitions(self) -> tuple[PartitionKeys, ...]:
         return self.keyspace.partitions
 
-    # -- opening and closing -------------------------------------------------------------------------------------------
+    # -- opening and closing ---------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Connects once and learns the server's time. Raises RedisError."""
@@ -83,6 +83,7 @@ class Store:
 
     async def prepare(self, partition: PartitionKeys, queues: Sequence[str]) -> None:
         """Makes streams and groups that don't exist; from the first entry, so that what is already there is seen."""
+        await self._control.call(b"SADD", partition.queues, *queues)
         for queue in queues:
             stream = partition.queue(queue).stream
             try:
@@ -100,7 +101,7 @@ class Store:
         for link in self._links:
             await link.close()
 
-    # -- producing -----------------------------------------------------------------------------------------------------
+    # -- producing -------------------------------------------------------------------------------------------
 
     async def dispatch(self, partition: int, queue: str, drafts: Sequence[Draft], patience: float) -> dict[int, str]:
         """Takes up to BATCH drafts of one queue. Returns index → id of the job that a draft duplicates.
@@ -110,14 +111,23 @@ class Store:
         """
         keys = self.keyspace.partitions[partition]
         names = keys.queue(queue)
-        fixed = [names.stream, keys.live, keys.queues, names.waiting, names.rates, names.due, names.letters, keys.janitor]
+        fixed = [
+            names.stream,
+            keys.live,
+            keys.queues,
+            names.waiting,
+            names.rates,
+            names.due,
+            names.letters,
+            keys.janitor,
+        ]
         items: list[Any] = [queue, keys.wake]
         for draft in drafts:
             add_draft(draft, wire.seal(draft.envelope), fixed, items, keys)
         reply = await self._dispatches[partition].send(DISPATCH, fixed, items, patience)
         return {reply[n]: reply[n + 1].decode() for n in range(0, len(reply), 2)} if reply else {}
 
-    # -- consuming -----------------------------------------------------------------------------------------------------
+    # -- consuming -------------------------------------------------------------------------------------------
 
     def reader(self, partition: PartitionKeys) -> Reader:
         """A reader for one partition, with a connection of its own."""
@@ -148,7 +158,7 @@ class Store:
         return moved, None if wait < 0 else wait / 1000
 
     async def reclaim(self, partition: PartitionKeys, queue: str, limit: int) -> tuple[bool, list[Arrival]]:
-        """Takes over up to ``limit`` jobs that silent workers hold. Returns whether there is more to look at now, and what is ours now."""
+        """Takes over up to ``limit`` jobs of silent workers. Returns whether there is more to look at, and the jobs."""
         options, names = self.options, partition.queue(queue)
         keys = [partition.janitor, names.stream, partition.workers, partition.worker_facts]
         pause = round(options.beat * 450)  # just under half a beat, so that two ticks never both find the turn taken
@@ -218,7 +228,9 @@ class Reader:
             command += (b"BLOCK", max(1, round(block * 1000)))
         streams = [self.partition.queue(queue).stream for queue in queues]
         asked = time.monotonic()
-        reply = await self._link.call(*command, b"STREAMS", *streams, *(b">" for _ in streams), timeout=(block or 0) + 3)
+        reply = await self._link.call(
+            *command, b"STREAMS", *streams, *(b">" for _ in streams), timeout=(block or 0) + 3
+        )
         if not reply:
             return []
         if len(streams) == 1:

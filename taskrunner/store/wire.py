@@ -42,7 +42,7 @@ def unseal(letter: bytes) -> Envelope:
     fields = orjson.loads(head)
     if len(fields) == 4:
         id, task, enqueued_at, flags = fields
-        attempt, extras = 1, {}
+        attempt, extras = 1, dict[str, Any]()
     else:
         id, task, enqueued_at, flags, attempt, *rest = fields
         extras = rest[0] if rest else {}
@@ -68,7 +68,7 @@ def arrive(
     return Unreadable(list(fields), queue, partition, entry_id, count, fetched_at, problem[:500], newer, since)
 
 
-# -- outcomes ---------------------------------------------------------------------------------------------------------
+# -- outcomes ------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -104,11 +104,12 @@ def record_of(head: list[Any], seconds: float, result: bytes, error: tuple[str, 
 
 def read_record(text: bytes) -> Ended:
     head, _, result = text.partition(b"\n")
-    fields = orjson.loads(head)
-    return Ended(*fields[:7], error=tuple(fields[7]) if len(fields) > 7 else None, result=result)
+    state, task, queue, attempts, enqueued_at, ended_at, seconds, *rest = orjson.loads(head)
+    error = tuple(rest[0]) if rest else None
+    return Ended(state, task, queue, attempts, enqueued_at, ended_at, seconds, error, result)
 
 
-# -- dead letters -----------------------------------------------------------------------------------------------------
+# -- dead letters --------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -148,11 +149,11 @@ def bury(delivery: Delivery | Unreadable, failed: Failed, failed_at: int) -> tup
 
 def exhume(text: bytes) -> DeadLetter:
     head, _, body = text.partition(b"\n")
-    *fields, sizes = orjson.loads(head)
-    if sizes is None:
-        return DeadLetter(*fields, letter=body, raw=[])
-    raw, start = [], 0
-    for size in sizes:
+    fields: list[Any] = orjson.loads(head)
+    sizes: list[int] | None = fields.pop()
+    raw, start = list[bytes](), 0
+    for size in sizes or ():
         raw.append(body[start : start + size])
         start += size
-    return DeadLetter(*fields, letter=None, raw=raw)
+    fields += [body if sizes is None else None, raw]
+    return DeadLetter(*fields)

@@ -85,7 +85,7 @@ class Executor:
         self._context = copy_context()
         self._closing = False
 
-    # -- slots -------------------------------------------------------------------------------------------------------------
+    # -- slots -----------------------------------------------------------------------------------------------
 
     def open(self, slots: int) -> None:
         for _ in range(slots):
@@ -100,11 +100,15 @@ class Executor:
 
     def _ended(self, slot: Slot, task: asyncio.Task[None]) -> None:
         self._slots.discard(slot)
-        if self._closing or task.cancelled():
+        if self._closing:
             return
-        error = task.exception()
+        error = None if task.cancelled() else task.exception()
         if error is not None:
             log.critical("a slot of the executor died, a new one takes its place", exc_info=error)
+        if slot.delivery is not None and not slot.settled:
+            # As if its worker had died: without heartbeats it is delivered again, and that is counted.
+            self._inventory.meter.finish(time.monotonic(), time.monotonic())
+            self._inventory.drop(slot.delivery)
         self._spawn()
 
     async def close(self) -> None:
@@ -135,7 +139,7 @@ class Executor:
             self._slots.discard(slot)
         return [slot.delivery for slot in left if slot.delivery is not None]
 
-    # -- one slot ----------------------------------------------------------------------------------------------------------
+    # -- one slot --------------------------------------------------------------------------------------------
 
     async def _work(self, slot: Slot, context: Context) -> None:
         inventory, meter, get = self._inventory, self._inventory.meter, self._inventory.inbox.get
@@ -235,8 +239,8 @@ class Executor:
             if recipe.announce is not None:
                 await recipe.announce(_KINDS.get(type(outcome), ""), delivery, outcome, seconds)
         except asyncio.CancelledError:
-            if slot.cut is None:
-                raise
+            if slot.cut is None and self._closing:
+                raise  # else it is a cancellation that the job left behind for itself
         if slot.cut is not None:
             self._uncut(slot)
         return outcome
@@ -247,7 +251,7 @@ class Executor:
         if slot.task is not None:
             slot.task.uncancel()
 
-    # -- what can't be run ---------------------------------------------------------------------------------------------------
+    # -- what can't be run -----------------------------------------------------------------------------------
 
     def _unknown(self, delivery: Delivery) -> Outcome:
         """A task that this worker doesn't know: a rolling deploy. Back, for a worker that does."""

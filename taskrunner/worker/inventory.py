@@ -1,4 +1,4 @@
-"""What a worker holds: fetched and not started, running, finished and not settled. The roles meet here and nowhere else.
+"""What a worker holds: fetched and not started, running, finished and not settled. The roles meet only here.
 
     fetcher, reclaimer → inbox → executor → outbox → settler
 

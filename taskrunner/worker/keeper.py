@@ -82,7 +82,7 @@ class Keeper:
         self._ticked = time.monotonic()
         self._ticker = self._loop.call_later(TICK, self._tick)
 
-    # -- in the thread ---------------------------------------------------------------------------------------------------
+    # -- in the thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         failures = 0
@@ -126,8 +126,8 @@ class Keeper:
         if not self.silent:
             self.silent = True
             log.critical(
-                "the event loop has been blocked for %.1f s (limit %.1f s): heartbeats stop and other workers will take "
-                "this worker's jobs; run blocking code in a plain def task, which gets a thread",
+                "the event loop has been blocked for %.1f s (limit %.1f s): heartbeats stop and other workers will "
+                "take this worker's jobs; run blocking code in a plain def task, which gets a thread",
                 blocked,
                 self._max_loop_block,
             )

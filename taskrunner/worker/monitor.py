@@ -29,8 +29,8 @@ class LongQueueHook:
     threshold: float
     clear: float | None = None
     cooldown: float = 0.0
-    long: set[str] = field(default_factory=set)
-    called: dict[str, float] = field(default_factory=dict)
+    long: set[str] = field(default_factory=set[str])
+    called: dict[str, float] = field(default_factory=dict[str, float])
     busy: asyncio.Task[None] | None = None
 
     @property

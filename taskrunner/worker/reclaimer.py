@@ -17,7 +17,7 @@ TRIM_EVERY = 60.0
 
 
 class Reclaimer:
-    """Silent workers' jobs → inbox, for one partition. Twice per heartbeat; the server lets one worker pass per turn."""
+    """Silent workers' jobs → inbox, for one partition. Twice per beat; the server lets one worker pass per turn."""
 
     def __init__(
         self, store: Store, partition: PartitionKeys, queues: Sequence[str], inventory: Inventory, beat: float

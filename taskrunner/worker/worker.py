@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -58,7 +58,6 @@ class WorkerOptions:
     max_loop_block: float
     replication_factor: int | None
     hooks: Sequence[LongQueueHook] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Worker:
@@ -80,15 +79,13 @@ class Worker:
             options.max_deliveries,
         )
         self.settler = Settler(store, self.inventory)
-        self.keeper = Keeper(
-            heart, self.inventory, self._facts, self._lost, store.options.beat, options.max_loop_block
-        )
+        self.keeper = Keeper(heart, self.inventory, self._facts, self._lost, store.options.beat, options.max_loop_block)
         self.fetchers: list[Fetcher] = []
         self.promoters: dict[str, Promoter] = {}
         self.stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
-    # -- what others see -----------------------------------------------------------------------------------------------------
+    # -- what others see -------------------------------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
@@ -113,15 +110,20 @@ class Worker:
         self._hurry.set()
 
     def _facts(self) -> dict[str, Any]:
-        options = self._options
-        facts = {"slots": options.slots, "queues": list(options.queues), "host": socket.gethostname()}
-        return facts | {"pid": os.getpid(), "running": self.inventory.in_hand, "lost": self.inventory.lost, **options.facts}
+        return {
+            "slots": self._options.slots,
+            "queues": list(self._options.queues),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "running": self.inventory.in_hand,
+            "lost": self.inventory.lost,
+        }
 
     def _lost(self, deliveries: Sequence[Arrival]) -> None:
         log.warning("%d reservations were lost to other workers; their runs here are cancelled", len(deliveries))
         self.executor.interrupt(deliveries, LOST)
 
-    # -- the life of a worker --------------------------------------------------------------------------------------------------
+    # -- the life of a worker --------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Works until ``stop`` is set, then drains and signs off."""

@@ -70,7 +70,9 @@ local function take(operations, id, task, letter)
       k = k + 1
       unique = KEYS[k]
       local other = holder(unique)
-      if other and other ~= id and alive(other) then rival = rival or other end
+      if other and other ~= id then
+        if alive(other) then rival = rival or other else call('HDEL', live, other) end
+      end
     elseif operation == 'p' then
       k = k + 1
       period, period_ms = KEYS[k], ARGV[i]

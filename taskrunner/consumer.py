@@ -1,0 +1,100 @@
+"""Consumer: a runner's worker, from the tasks and hooks to the running roles, and its stop."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from . import features, hooks
+from .context import Surroundings
+from .dead_letters import failed_job
+from .envelope import Arrival, Delivery, Extra
+from .feature import Recipe
+from .hooking import Hooking
+from .outcome import Failed
+from .registry import Registry
+from .session import Session
+from .store.connect import Connector
+from .store.heart import Heart
+from .task import Task
+from .worker.worker import Worker, WorkerOptions
+
+
+class Home(Registry, Hooking):
+    """What a consumer needs of its runner: the tasks, the hooks, the settings and the state for tasks."""
+
+    state: Any
+
+
+class Consumer:
+    """The worker of one runner, while it consumes."""
+
+    def __init__(self, home: Home, session: Session, connector: Connector) -> None:
+        self._home = home
+        settings = home.settings
+        own = (task.queue for task in home.tasks.values() if task.function is not None)
+        options = WorkerOptions(
+            queues=list(dict.fromkeys([settings.queue, *own])),
+            recipes=self._recipes(),
+            lookup=self._lookup,
+            bury=self._bury if settings.failed_task_handler is not None else None,
+            error=self._tell_error,
+            slots=settings.num_workers,
+            batch_size=settings.batch_size,
+            max_deliveries=settings.max_deliveries,
+            shutdown_timeout=settings.shutdown_timeout,
+            max_loop_block=settings.max_loop_block,
+            replication_factor=settings.replication_factor,
+            hooks=home.long_queue_hooks,
+        )
+        store = session.store
+        heart = Heart(connector, store.keyspace, store.options, store.clock)
+        self._worker = Worker(store, heart, session.listener, options)
+        session.on_notice, session.on_gap = self._worker.heard, self._worker.look_again
+        session.listen()
+        self._task = asyncio.create_task(self._worker.run(), name="taskrunner-worker")
+
+    @property
+    def ready(self) -> bool:
+        return self._worker.ready
+
+    def hurry(self) -> None:
+        """Ends a graceful stop at once: what still runs is cancelled and handed back."""
+        self._worker.hurry()
+
+    async def stop(self) -> None:
+        """Drains gracefully. Cancelled meanwhile, it hurries, and raises that when all is handed back."""
+        self._worker.stop.set()
+        try:
+            await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            self._worker.hurry()
+            await self._task
+            raise
+
+    def _recipes(self) -> dict[str, Recipe]:
+        tasks = (task for task in self._home.tasks.values() if task.function is not None)
+        return {task.name: task.recipe(self._home.hooks, self._surroundings(task)) for task in tasks}
+
+    def _surroundings(self, task: Task[..., Any]) -> Surroundings:
+        return Surroundings(self._home, self._home.state, task.options["max_retry"])
+
+    def _lookup(self, delivery: Delivery) -> Recipe | None:
+        """The recipe for a delivery that may carry options of its own."""
+        task = self._home.tasks.get(delivery.envelope.task)
+        if task is None or task.function is None:
+            return None
+        sent = delivery.envelope.extras.get(Extra.OPTIONS)
+        options = features.arrived(task.options, sent) if sent else None
+        return task.recipe(self._home.hooks, self._surroundings(task), options)
+
+    async def _bury(self, arrival: Arrival, failed: Failed) -> None:
+        settings = self._home.settings
+        if settings.failed_task_handler is not None:
+            job = failed_job(arrival, failed, datetime.now(UTC), settings.serializer)
+            await hooks.call(settings.failed_task_handler, job)
+
+    async def _tell_error(self, role: str, error: BaseException) -> None:
+        for hook in self._home.hooks.error:
+            await hooks.call(hook, role, error)
