@@ -132,4 +132,4 @@ def new_id() -> str:
     """
     now = time.time_ns()
     fraction = now % 1_000_000 * 4096 // 1_000_000
-    return f"{now // 1_000_000:012x}7{fraction:03x}{_random.getrandbits(62) | 0x8000000000000000:016x}"
+    return f"{now // 1_000_000 << 80 | (0x7000 | fraction) << 64 | 1 << 63 | _random.getrandbits(62):032x}"

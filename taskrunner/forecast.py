@@ -2,7 +2,8 @@
 
 TaskRunner's formula is T_avg × Q_len ÷ (workers × replicas). It is kept, with each part measured where it was assumed:
 
-- T_avg is weighted by what is really waiting, task by task, over about the last thousand runs of each.
+- T_avg is weighted by what is really waiting, task by task, over the last thousand runs of each, and over up to ten
+  thousand when their times differ so much that a thousand tell no mean.
 - Q_len counts what is ready and not started.
 - Workers are the slots that are really occupied while jobs wait. When jobs are so short that a worker's event loop is
   the limit, and not its slots, the loop's own time per job is the lower bound.
@@ -31,7 +32,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class TaskStats:
-    """Figures of one task in one queue. Run times in seconds, over about the last thousand runs.
+    """Figures of one task in one queue. Run times in seconds, over the last 1,000 to 10,000 runs.
 
     ``waiting`` is exact while nothing runs, and estimated while several tasks run at once. ``succeeded``, ``failed``
     and ``retried`` count since the queue exists.

@@ -14,13 +14,16 @@ PATIENCE = 30.0
 """Seconds that a dispatch goes on trying while the server is away. Far less than the server remembers a batch."""
 
 
+Waiting = tuple[Draft, "asyncio.Future[str | None]"]
+
+
 class Producer:
     """Sends the drafts of one session."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[list[tuple[Draft, asyncio.Future[str | None]]]] = [[] for _ in store.partitions]
+        self._waiting: list[list[Waiting]] = [[] for _ in store.partitions]
         self._sending: dict[int, asyncio.Task[None]] = {}
 
     def partition_of(self, draft: Draft) -> int:
@@ -74,23 +77,39 @@ class Producer:
             # Here and not in a callback: whoever dispatches after this instant must start another task.
             del self._sending[partition]
 
-    async def _send_all(self, partition: int, waiting: list[tuple[Draft, asyncio.Future[str | None]]]) -> None:
-        while waiting:
-            queue = waiting[0][0].queue
-            batch = [one for one in waiting[:BATCH] if one[0].queue == queue]
-            if len(batch) == len(waiting[:BATCH]):
-                del waiting[:BATCH]
-            else:
-                waiting[:BATCH] = [one for one in waiting[:BATCH] if one[0].queue != queue]
-            # Whoever was cancelled before the batch went out has no job.
-            batch = [one for one in batch if not one[1].cancelled()]
-            if batch:
-                await self._send_batch(partition, queue, batch)
+    async def _send_all(self, partition: int, waiting: list[Waiting]) -> None:
+        flying: asyncio.Task[None] | None = None
+        while waiting or flying is not None:
+            following = None
+            if waiting:
+                batch = self._next(waiting)
+                if flying is None and not waiting:
+                    await self._send_batch(partition, batch)  # a lone batch needs no task of its own
+                    continue
+                # While the server works on one batch the next is put into words; it goes out when its turn comes.
+                following = asyncio.create_task(self._send_batch(partition, batch))
+                await asyncio.sleep(0)
+            if flying is not None:
+                await flying
+            flying = following
 
-    async def _send_batch(
-        self, partition: int, queue: str, batch: list[tuple[Draft, asyncio.Future[str | None]]]
-    ) -> None:
+    @staticmethod
+    def _next(waiting: list[Waiting]) -> list[Waiting]:
+        """The next drafts of one queue, as one script takes them."""
+        queue = waiting[0][0].queue
+        batch = [one for one in waiting[:BATCH] if one[0].queue == queue]
+        if len(batch) == len(waiting[:BATCH]):
+            del waiting[:BATCH]
+        else:
+            waiting[:BATCH] = [one for one in waiting[:BATCH] if one[0].queue != queue]
+        # Whoever was cancelled before the batch went out has no job.
+        return [one for one in batch if not one[1].cancelled()]
+
+    async def _send_batch(self, partition: int, batch: list[Waiting]) -> None:
+        if not batch:
+            return
         try:
+            queue = batch[0][0].queue
             duplicates = await self._store.dispatch(partition, queue, [draft for draft, _ in batch], PATIENCE)
         except TaskRunnerError as error:
             _refuse(batch, error)
@@ -115,7 +134,7 @@ async def _landed(flying: asyncio.Task[None], following: asyncio.Task[None]) -> 
         raise
 
 
-def _refuse(batch: list[tuple[Draft, asyncio.Future[str | None]]], error: TaskRunnerError) -> None:
+def _refuse(batch: list[Waiting], error: TaskRunnerError) -> None:
     for _, future in batch:
         if not future.done():
             # One exception per caller: a shared one would collect the tracebacks of all of them.

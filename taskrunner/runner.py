@@ -100,6 +100,9 @@ class TaskRunner(Home):
         Hooking.__init__(self)
         self.state = state
         self.dead_letters = DeadLetters(self.opened, self.settings.serializer)
+        redis = (os.environ.get("TASKRUNNER_REDIS_URL") or "embedded://") if redis is None else redis
+        self.owns_server = redis == "embedded://"
+        """True when the server is that of this process alone: whoever starts several processes must share one out."""
         self._connector = _connector(redis)
         self._session: Session | None = None
         self._consumer: Consumer | None = None
@@ -294,8 +297,6 @@ class Dispatcher:
 
 
 def _connector(redis: Any) -> Connector:
-    if redis is None:
-        redis = os.environ.get("TASKRUNNER_REDIS_URL") or "embedded://"
     if not isinstance(redis, str):
         return Connector(None, target_of(redis))
     if redis.startswith("embedded:"):

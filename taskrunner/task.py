@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 import anyio.to_thread
@@ -85,13 +85,13 @@ class Task(Generic[P, R]):
 
     # -- dispatching -----------------------------------------------------------------------------------------
 
-    async def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Dispatches a job. One round trip, shared with the dispatches that run at the same time.
+    def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Job[R]]:
+        """Dispatches a job: ``job = await task.dispatch(...)``. One round trip, shared with the dispatches that run at the same time.
 
         Raises PayloadError (nothing written), QueueFull (nothing written), RedisConfigurationError, or
         RedisUnavailable when the server stayed away: the job may then have been accepted or not.
         """
-        return await self.send(self._plan, self._origin, args, kwargs)
+        return self.send(self._plan, self._origin, args, kwargs)
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
         """A job to be dispatched later, with ``runner.dispatch_many``."""
@@ -196,9 +196,9 @@ class BoundTask(Generic[P, R]):
         self._plan = plan
         self._origin = origin
 
-    async def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Job[R]]:
         """As ``Task.dispatch``."""
-        return await self._task.send(self._plan, self._origin, args, kwargs)
+        return self._task.send(self._plan, self._origin, args, kwargs)
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
         """As ``Task.job``."""

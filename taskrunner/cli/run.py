@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 
+from .worker import SAME_REQUEST
 from .supervisor import ConfigurationProblem, Supervisor, WorkerEvent
 
 
@@ -20,12 +21,14 @@ def run(reference: str, processes: int, uvloop: bool) -> int:
 
 
 async def _until_signal(reference: str, processes: int, options: list[str]) -> int:
-    supervisor = Supervisor(reference, processes, _tell, options)
-    stops = 0
+    supervisor, loop = Supervisor(reference, processes, _tell, options), asyncio.get_running_loop()
+    stops, last = 0, -SAME_REQUEST
 
     def heard() -> None:
-        nonlocal stops
-        stops += 1
+        nonlocal stops, last
+        if loop.time() - last < SAME_REQUEST:
+            return
+        stops, last = stops + 1, loop.time()
         number = len(supervisor.pids)
         _say(
             [
@@ -36,7 +39,6 @@ async def _until_signal(reference: str, processes: int, options: list[str]) -> i
         )
         supervisor.stop()
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, heard)
     return 0 if await supervisor.run() else 1

@@ -40,7 +40,8 @@ class ConfigurationProblem(Exception):
 
 @dataclass(frozen=True)
 class WorkerEvent:
-    """What happened to a worker process. ``pause``: seconds until a new one takes its place; None when none does."""
+    """What happened to a worker process: it consumes, or it has ended. ``pause``: seconds until a new one takes its
+    place; None when none does."""
 
     kind: Literal["started", "ended"]
     pid: int
@@ -50,10 +51,17 @@ class WorkerEvent:
     def __str__(self) -> str:
         if self.kind == "started":
             return f"worker {self.pid} started"
-        how = f"ended with exit code {self.code}" if self.code >= 0 else f"was killed by {signal.Signals(-self.code).name}"
+        how = f"ended with exit code {self.code}" if self.code >= 0 else f"was killed by {_signal_name(-self.code)}"
         if self.pause is None:
             return f"worker {self.pid} " + ("ended" if self.code in HANDED_BACK else how)
         return f"worker {self.pid} {how}; a new one starts " + (f"in {self.pause:g} s" if self.pause else "at once")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # one of the real-time signals, which have no names
 
 
 @dataclass
@@ -108,7 +116,8 @@ class Supervisor:
             pid, code = await self._one_life()
             if self._stopping.is_set():
                 self._unclean |= code not in HANDED_BACK
-                self.tell(WorkerEvent("ended", pid, code))
+                if self._problem is None:  # else that is all there is to say
+                    self.tell(WorkerEvent("ended", pid, code))
                 return
             quick = quick + 1 if time.monotonic() - began < QUICK else 0
             pause = min(FIRST_PAUSE * 2 ** (quick - 2), LONGEST_PAUSE) if quick > 1 else 0.0
@@ -124,11 +133,10 @@ class Supervisor:
         with theirs:
             process = await self._start(theirs.fileno())
         reader, writer = await asyncio.open_connection(sock=ours)
-        hearing = [asyncio.ensure_future(self._hear(reader, writer))]
+        hearing = [asyncio.ensure_future(self._hear(process.pid, reader, writer))]
         if self.output is not None and process.stdout is not None:
             hearing.append(asyncio.ensure_future(_read_lines(process.stdout, process.pid, self.output)))
         self._alive[process.pid] = process
-        self.tell(WorkerEvent("started", process.pid))
         if self._stopping.is_set():
             self._pass_on(process)  # it was being started when the stop came
         try:
@@ -160,20 +168,29 @@ class Supervisor:
         except ProcessLookupError:
             pass  # it has just ended
 
-    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _hear(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await _line(reader):
-            message = json.loads(line)
-            problem = message.get("problem")
-            if message.get("want") == "server":
-                try:
-                    url = await asyncio.to_thread(embedded.locate, "embedded://")
-                    writer.write(url.encode() + b"\n")
-                    self._server_watch = self._server_watch or asyncio.create_task(self._keep_server())
-                except EmbeddedServerError as error:
-                    problem = str(error)
-            if problem is not None and self._problem is None:
-                self._problem = problem
-                self.stop()
+            match json.loads(line):
+                case {"say": "consuming"}:
+                    self.tell(WorkerEvent("started", pid))
+                case {"want": "server"}:
+                    await self._share_server(writer)
+                case {"problem": text}:
+                    self._give_up(text)
+
+    def _give_up(self, problem: str) -> None:
+        if self._problem is None:
+            self._problem = problem
+            self.stop()
+
+    async def _share_server(self, writer: asyncio.StreamWriter) -> None:
+        try:
+            url = await asyncio.to_thread(embedded.locate, "embedded://")
+        except EmbeddedServerError as error:
+            self._give_up(str(error))
+        else:
+            writer.write(url.encode() + b"\n")
+            self._server_watch = self._server_watch or asyncio.create_task(self._keep_server())
 
     async def _keep_server(self) -> None:
         while True:

@@ -2,7 +2,8 @@
 
 The channel is a socket to the supervisor. Its end means that the supervisor has died, in whatever way: then this
 process drains, as after SIGTERM. Over it go, one JSON object a line, ``{"problem": text}`` to say why starting again
-would not help, and ``{"want": "server"}`` to ask for the address of the server that all processes share.
+would not help, ``{"want": "server"}`` to ask for the address of the server that all processes share, and
+``{"say": "consuming"}``.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ from collections.abc import Callable
 
 from ..errors import EmbeddedServerError, RedisConfigurationError, UsageError
 from ..runner import TaskRunner
+from ..signals import on_stop_signal
 from .reference import BadReference, load_runner
 
 log = logging.getLogger("taskrunner.cli")
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
+SAME_REQUEST = 0.5
+"""Seconds within which two signals are one request: a service manager may signal each process of a service, and the
+supervisor passes on its own."""
 LAST_THREADS = 1.0
 """Seconds that threads get to end after the drain; those that are idle take a millisecond."""
 
@@ -48,13 +53,10 @@ class Channel:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def ask(self, what: str) -> str:
-        self._send({"want": what})
+        self.send(want=what)
         return self._answers.get()
 
-    def report(self, problem: str) -> None:
-        self._send({"problem": problem})
-
-    def _send(self, message: dict[str, str]) -> None:
+    def send(self, **message: str) -> None:
         try:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
@@ -76,12 +78,34 @@ def main() -> int:
         if runner.owns_server and "TASKRUNNER_EMBEDDED_URL" not in os.environ:
             os.environ["TASKRUNNER_EMBEDDED_URL"] = channel.ask("server")
         with asyncio.Runner(loop_factory=loop_factory) as loop:
-            loop.run(runner.run())
+            loop.run(_serve(runner, channel))
     except (BadReference, RedisConfigurationError, EmbeddedServerError, UsageError) as problem:
-        channel.report(str(problem))
+        channel.send(problem=str(problem))
         return 2
     _end_in_spite_of_threads(runner)
     return 0
+
+
+async def _serve(runner: TaskRunner, channel: Channel) -> None:
+    """Consumes until a signal, then drains; a further signal cancels what still runs and hands it back."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    serving, asked = asyncio.current_task(), 0.0
+
+    def heard() -> None:
+        nonlocal asked
+        if not stop.is_set():
+            stop.set()
+            asked = loop.time()
+        elif loop.time() - asked > SAME_REQUEST and serving is not None:
+            serving.cancel()  # the runner takes that as a hurry, and ends when everything is handed back
+
+    with on_stop_signal(loop, heard):
+        try:
+            async with runner.start():
+                channel.send(say="consuming")
+                await stop.wait()
+        except asyncio.CancelledError:
+            pass
 
 
 def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:

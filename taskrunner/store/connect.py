@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry as BlockingRetry
 
-from ..errors import QueueFull, RedisConfigurationError, RedisError, RedisUnavailable
+from ..errors import EmbeddedServerError, QueueFull, RedisConfigurationError, RedisError, RedisUnavailable
 from .scripts import Script
 
 T = TypeVar("T")
@@ -170,14 +170,19 @@ class Connector:
 
     async def target(self, *, again: bool = False) -> Target:
         if self._locate is not None and (again or self._target is None):
-            self._target = target(await asyncio.to_thread(self._locate))
+            return await asyncio.to_thread(self.target_blocking)
         assert self._target is not None
         return self._target
 
     def target_blocking(self) -> Target:
         """For a thread of its own."""
         if self._locate is not None:
-            self._target = target(self._locate())
+            try:
+                self._target = target(self._locate())
+            except EmbeddedServerError as error:
+                if self._target is None:
+                    raise  # it can't be started at all
+                raise RedisUnavailable(str(error)) from error  # it was there: frozen, or starting anew elsewhere
         assert self._target is not None
         return self._target
 

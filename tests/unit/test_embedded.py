@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import stat
 from collections.abc import Iterator
@@ -92,14 +93,16 @@ def test_a_forked_child_does_not_end_the_server_of_its_parent(world: World) -> N
 
 @pytest.mark.crash
 def test_a_forked_child_uses_the_server_of_its_parent_and_then_one_of_its_own(world: World) -> None:
-    owner = world.start()
+    world.script("rm", f'while [ ! -e "{world.home}/remove" ]; do sleep 0.01; done; exec "{shutil.which("rm")}" "$@"')
+    owner = world.start(PATH=f"{world.home}:{os.environ['PATH']}")
     address = owner.locate(PRIVATE)
     server = server_of(address)
     child = world.fork(owner)
     assert child.locate(PRIVATE) == address
     owner.kill()
     eventually(lambda: is_gone(server))
-    assert child.locate(PRIVATE) != address
+    assert child.locate(PRIVATE) != address  # though the directory of the old one is still there
+    (world.home / "remove").touch()
 
 
 @pytest.mark.crash
@@ -124,10 +127,23 @@ def test_a_forked_child_replaces_the_killed_server_of_its_parent_for_both(world:
     os.kill(server_of(address), signal.SIGKILL)
     assert child.locate(PRIVATE) == address
     replacement = server_of(address)
-    child.kill()
-    eventually(lambda: is_gone(child.pid))
     assert owner.locate(PRIVATE) == address
     assert server_of(address) == replacement
+    owner.kill()
+    eventually(lambda: is_gone(replacement))
+    assert not is_gone(child.pid)
+
+
+@pytest.mark.crash
+def test_a_private_directory_that_lost_a_file_is_given_up_for_a_fresh_one(world: World) -> None:
+    owner = world.start()
+    address = owner.locate(PRIVATE)
+    directory = Path(address.removeprefix("unix://")).parent
+    (directory / "users").unlink()  # as a cleaner of temporary files does with what looks old
+    os.kill(server_of(address), signal.SIGKILL)
+    with client(owner.locate(PRIVATE)) as connection:
+        assert connection.ping()
+    eventually(lambda: not directory.exists())
 
 
 @pytest.mark.crash
@@ -154,6 +170,13 @@ def test_an_address_in_the_environment_must_be_one_of_a_running_server(monkeypat
 
 
 # -- both kinds ----------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_in_a_terminal_does_not_reach_the_server(world: World) -> None:
+    user = world.start()
+    server = server_of(user.locate(PRIVATE))
+    assert os.getsid(server) != os.getsid(user.pid)
+    assert os.getpgid(server) != os.getpgid(user.pid)
 
 
 @pytest.mark.crash

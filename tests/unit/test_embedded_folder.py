@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from taskrunner.embedded.directory import has_user
 from taskrunner.embedded.launch import reply_to_ping
 from tests.unit.embedded_world import Process, World, client, eventually, is_gone, server_of
 
@@ -29,6 +30,15 @@ def test_processes_that_name_the_same_folder_share_its_server(world: World) -> N
     assert world.servers() == [server_of(address)]
 
 
+def test_two_names_of_a_folder_are_one_server_of_a_process(world: World) -> None:
+    user = world.start()
+    server = server_of(user.locate(world.url))
+    (world.home / "link").symlink_to(world.home / "data")
+    user.locate(f"embedded://{world.home}/link")
+    user.ask(f"release({world.url!r})")
+    eventually(lambda: is_gone(server))
+
+
 def test_data_in_a_folder_survive_a_full_stop(world: World) -> None:
     first = world.start()
     address = first.locate(world.url)
@@ -37,6 +47,7 @@ def test_data_in_a_folder_survive_a_full_stop(world: World) -> None:
         connection.set("key", "value")
     first.ask(f"release({world.url!r})")
     eventually(lambda: is_gone(server))
+    assert "ready to exit" in (world.inside / "server.log").read_text()  # stopped in order, not by force
     with client(world.start().locate(world.url)) as connection:
         assert connection.get("key") == "value"
 
@@ -56,12 +67,21 @@ def test_whoever_finds_the_server_of_a_folder_dead_starts_it_again_with_its_data
     [(level, message)] = second.ask("records")
     assert level == "WARNING"
     assert "started it again" in message
+    assert server_of(address) != server
+    eventually(lambda: len(world.parts()) == 3)  # the server, its shell and the watch: none of the dead one's are left
+
+
+@pytest.mark.crash
+def test_a_user_of_a_killed_server_keeps_the_next_one_alive_without_doing_anything(world: World) -> None:
+    idle, active = world.start(), world.start()
+    address = idle.locate(world.url)
+    os.kill(server_of(address), signal.SIGKILL)
+    assert active.locate(world.url) == address
     replacement = server_of(address)
-    assert replacement != server
-    # The first has done nothing, and still is a user of the new server.
-    second.kill()
-    eventually(lambda: is_gone(second.pid))
-    assert first.locate(world.url) == address
+    active.kill()
+    eventually(lambda: is_gone(active.pid))
+    assert has_user(world.inside)
+    assert idle.locate(world.url) == address
     assert server_of(address) == replacement
 
 
@@ -85,6 +105,7 @@ def test_the_server_of_a_folder_outlives_its_starter_and_ends_with_its_last_user
     server = server_of(address)
     starter.kill()
     eventually(lambda: is_gone(starter.pid))
+    assert has_user(world.inside)
     assert user.locate(world.url) == address
     assert server_of(address) == server
     user.kill()
@@ -101,6 +122,7 @@ def test_a_forked_child_is_a_user_of_the_folder_only_once_it_asks_for_it(world: 
     assert user.locate(world.url) == address
     parent.kill()
     eventually(lambda: is_gone(parent.pid))
+    assert has_user(world.inside)
     assert user.locate(world.url) == address
     assert server_of(address) == server
     user.kill()
@@ -170,10 +192,7 @@ def test_a_starter_that_is_killed_half_way_leaves_nothing_in_the_way(world: Worl
 @pytest.mark.crash
 def test_an_address_that_a_dead_server_left_behind_is_not_believed(world: World) -> None:
     stranger = world.start().locate("embedded://")
-    user = world.start()
-    server = server_of(user.locate(world.url))
-    user.kill()
-    eventually(lambda: is_gone(server))
+    os.kill(server_of(world.start().locate(world.url)), signal.SIGKILL)
     (world.inside / "address").write_text(stranger.removeprefix("unix://") + "\n")
     address = world.start().locate(world.url)
     assert address != stranger

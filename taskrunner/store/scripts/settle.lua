@@ -130,7 +130,7 @@ for v = 1, #valid do
     if field then
       local micros, run = tonumber(ARGV[start + 4]), runs[task]
       if not run then
-        run = {ok = 0, failed = 0, retried = 0, n = 0, sum = 0, buckets = {}}
+        run = {ok = 0, failed = 0, retried = 0, n = 0, sum = 0, squares = 0, buckets = {}}
         runs[task] = run
       end
       if field ~= 'retried' then done = done + 1 end
@@ -157,17 +157,18 @@ if #ended > 0 then
   end
 end
 
--- Run times: means and histogram over about the last thousand runs of a task, so that they follow a change.
-local MEMORY = 1000
+-- Run times: sums and histogram over as many runs as tell the mean to about a twentieth: 400 times the squared
+-- coefficient of variation. A thousand at least, so that few are no accident; ten thousand at most, so that they follow
+-- a change.
+local FEWEST, MOST = 1000, 10000
 for task, new in pairs(runs) do
-  local buckets = {}
-  for bucket, n in pairs(new.buckets) do buckets[tostring(math.max(bucket, 0))] = n end
-  new.sum, new.buckets = new.sum / 1000000, buckets
   local text = call('HGET', KEYS[6], task)
   if text then
     local old = cjson.decode(text)
-    local keep = math.max(0, 1 - new.n / MEMORY) * math.min(1, MEMORY / math.max(old.n, 1))
-    new.n, new.sum = new.n + old.n * keep, new.sum + old.sum * keep
+    local variation = old.sum > 0 and old.squares * old.n / old.sum ^ 2 - 1 or 0
+    local memory = math.min(math.max(400 * variation, FEWEST), MOST)
+    local keep = math.max(0, 1 - new.n / memory) * math.min(1, memory / math.max(old.n, 1))
+    for _, part in ipairs({'n', 'sum', 'squares'}) do new[part] = new[part] + old[part] * keep end
     for bucket, n in pairs(old.buckets) do
       local weight = (buckets[bucket] or 0) + n * keep
       if weight > 0.01 then buckets[bucket] = weight end

@@ -1,0 +1,131 @@
+"""Servers that aren't there yet, aren't there any more, or let nobody in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from taskrunner import RedisConfigurationError, RedisUnavailable, TaskRunner
+from taskrunner.worker import worker as worker_module
+from tests.faults.servers import Server
+from tests.faults.workshop import Fleet, Workshop
+from tests.waiting import eventually
+
+SECRET = "correct-horse-battery"
+
+
+@pytest.fixture
+def later_server(tmp_path: Path) -> AsyncIterator[Server]:
+    """A server that does not run yet."""
+    server = Server(tmp_path / "later")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def locked_server(tmp_path: Path) -> AsyncIterator[Server]:
+    """A server with a password."""
+    async with Server(tmp_path / "locked", "--requirepass", SECRET) as server:
+        yield server
+
+
+async def test_what_was_started_and_dispatched_before_the_server_existed_works_when_it_comes(
+    later_server: Server, make_fleet: Callable[..., Fleet]
+) -> None:
+    fleet = make_fleet(later_server.url)
+    worker = await fleet.worker()
+    async with fleet.runner.start():
+        early = asyncio.create_task(fleet.tasks.quick.dispatch("early"))
+        await asyncio.sleep(0.5)
+        assert not fleet.runner.ready
+        assert not early.done()
+        await later_server.start()
+        assert await (await early).result(20) == "early"
+        await eventually(lambda: fleet.runner.ready)
+    await fleet.end(worker)
+    assert "Traceback" not in fleet.log(worker)
+
+
+async def test_fail_fast_raises_at_once_when_there_is_no_server(
+    later_server: Server, make_runner: Callable[..., TaskRunner]
+) -> None:
+    runner = make_runner(later_server.url)
+    with pytest.raises(RedisUnavailable):
+        async with asyncio.timeout(5), runner.start(fail_fast=True):
+            pass
+
+
+@pytest.mark.parametrize("password", ["", ":wrong-horse@"], ids=["no password", "a wrong password"])
+@pytest.mark.parametrize("way", ["start", "dispatch"])
+async def test_a_password_that_does_not_fit_is_one_clear_line_at_once(
+    way: str, password: str, locked_server: Server, make_runner: Callable[..., TaskRunner], tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    runner = make_runner(locked_server.url.replace("//", f"//{password}"))
+    workshop = Workshop(runner, tmp_path)
+    with pytest.raises(RedisConfigurationError, match="password") as raised, caplog.at_level(logging.DEBUG):
+        async with asyncio.timeout(5):
+            if way == "dispatch":
+                await workshop.quick.dispatch()
+            else:
+                async with runner.start():
+                    pass
+    workshop.journal.close()
+    text = str(raised.value)
+    assert "\n" not in text
+    for told in (text, caplog.text):
+        assert "horse" not in told
+
+
+async def test_the_right_password_opens(
+    locked_server: Server, make_runner: Callable[..., TaskRunner], tmp_path: Path
+) -> None:
+    runner = make_runner(locked_server.url.replace("//", f"//:{SECRET}@"))
+    workshop = Workshop(runner, tmp_path)
+    async with runner.start():
+        assert await (await workshop.quick.dispatch("in")).result(20) == "in"
+    workshop.journal.close()
+
+
+async def test_a_password_that_appears_at_runtime_makes_it_unready_and_its_removal_makes_it_ready_again(
+    fleet: Fleet, own_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+    fleet.runner.on_error(lambda role, error: told.append(f"{role}: {error}"))
+    async with fleet.runner.start():
+        running = await fleet.tasks.hold.dispatch("gate")
+        await fleet.tasks.seen(1, "start", job=running.id)
+        await eventually(lambda: fleet.runner.ready)
+        async with own_server.client() as inside:
+            await inside.config_set("requirepass", SECRET)
+            await inside.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await eventually(lambda: not fleet.runner.ready)
+            with pytest.raises(RedisConfigurationError):
+                await fleet.tasks.quick.dispatch()
+            await eventually(lambda: any(line.startswith("fetcher: ") and "password" in line for line in told))
+            await inside.execute_command("AUTH", SECRET)
+            await inside.config_set("requirepass", "")
+        fleet.tasks.open_gate("gate")
+        await eventually(lambda: fleet.runner.ready)
+        assert await (await fleet.tasks.quick.dispatch("in")).result(20) == "in"
+        await running.wait(20)
+        assert len(fleet.journal.lines("start", job=running.id)) == 1
+    assert SECRET not in caplog.text
+
+
+async def test_a_stop_while_the_server_is_away_ends_by_its_deadline(
+    fleet: Fleet, own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "RECORD_GRACE", 1.0)
+    fleet.runner.settings
+    async with fleet.runner.start():
+        await fleet.tasks.hold.dispatch("never")
+        await fleet.tasks.seen(1, "start")
+        own_server.kill()
+        began = time.monotonic()
+    assert time.monotonic() - began < 20

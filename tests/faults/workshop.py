@@ -1,0 +1,206 @@
+"""Tasks that fault tests run, in the test's process and in workers that are killed, and the journal that they write."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio
+
+from taskrunner import JobContext, TaskRunner, TaskStats
+from taskrunner.store.keys import Keyspace, PartitionKeys
+from taskrunner.worker import inventory
+from tests.programs import Program
+from tests.waiting import eventually
+
+POLL = 0.01
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a handler wrote: its event, its job, its process, and when (``time.monotonic()``, one clock for all)."""
+
+    event: str
+    job: str
+    pid: int
+    attempt: int
+    deliveries: int
+    at: float
+
+
+class Journal:
+    """What happened, told outside of Redis: each line is one write to a file opened with O_APPEND, so that it stands
+    whoever is killed afterwards."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "journal"
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def write(self, event: str, job: JobContext) -> None:
+        line = [event, job.job_id, os.getpid(), job.attempt, job.deliveries, time.monotonic()]
+        os.write(self._file, json.dumps(line).encode() + b"\n")
+
+    def lines(self, *events: str, job: str = "", pid: int = 0) -> list[Line]:
+        """The lines of these events; of one job or process, when given."""
+        found = (Line(*json.loads(text)) for text in self._path.read_text().splitlines())
+        return [
+            line for line in found if line.event in events and job in ("", line.job) and pid in (0, line.pid)
+        ]
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class Workshop:
+    """Registers the tasks with a runner. ``folder`` holds the journal, and the gates: files that tasks wait for."""
+
+    def __init__(self, runner: TaskRunner, folder: Path) -> None:
+        self.runner = runner
+        self.folder = folder
+        self.journal = journal = Journal(folder)
+        is_open = self._is_open
+
+        @runner.task
+        async def quick(ctx: JobContext, value: Any = None) -> Any:
+            journal.write("start", ctx)
+            journal.write("end", ctx)
+            return value
+
+        @runner.task
+        async def nap(ctx: JobContext, seconds: float) -> int:
+            journal.write("start", ctx)
+            await asyncio.sleep(seconds)
+            journal.write("end", ctx)
+            return os.getpid()
+
+        @runner.task
+        async def hold(ctx: JobContext, gate: str) -> int:
+            """Runs until its gate is open, for all or for its process."""
+            journal.write("start", ctx)
+            try:
+                while not is_open(gate):
+                    await asyncio.sleep(POLL)
+            except asyncio.CancelledError:
+                journal.write("cancelled", ctx)
+                raise
+            journal.write("end", ctx)
+            return os.getpid()
+
+        @runner.task
+        async def block(ctx: JobContext, gate: str) -> int:
+            """The same, but it keeps the event loop to itself."""
+            journal.write("start", ctx)
+            while not is_open(gate):
+                time.sleep(POLL)  # noqa: ASYNC251 - that is the point
+            journal.write("end", ctx)
+            return os.getpid()
+
+        @runner.task
+        async def block_for(ctx: JobContext, seconds: float) -> int:
+            journal.write("start", ctx)
+            time.sleep(seconds)  # noqa: ASYNC251 - that is the point
+            journal.write("end", ctx)
+            return os.getpid()
+
+        @runner.task
+        async def die(ctx: JobContext) -> None:
+            journal.write("start", ctx)
+            os._exit(3)
+
+        self.quick, self.nap, self.hold, self.block, self.block_for, self.die = quick, nap, hold, block, block_for, die
+
+    def open_gate(self, gate: str, pid: int = 0) -> None:
+        """Lets through those who wait for this gate; with ``pid`` only those in that process."""
+        (self.folder / (f"{gate}-{pid}" if pid else gate)).touch()
+
+    def _is_open(self, gate: str) -> bool:
+        return (self.folder / gate).exists() or (self.folder / f"{gate}-{os.getpid()}").exists()
+
+    async def seen(self, count: int, *events: str, job: str = "", pid: int = 0) -> list[Line]:
+        """The lines of these events, when there are so many."""
+
+        def enough() -> list[Line] | None:
+            lines = self.journal.lines(*events, job=job, pid=pid)
+            return lines if len(lines) >= count else None
+
+        found: list[Line] = await eventually(enough)
+        return found
+
+
+class Fleet:
+    """Worker processes that share a namespace, and a runner in this process that has the same tasks."""
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str,
+        folder: Path,
+        program: Callable[..., Program],
+        make_runner: Callable[..., TaskRunner],
+        **options: Any,
+    ) -> None:
+        self._program = program
+        self._options = {"reservation_timeout": 1, "shutdown_timeout": 5} | options
+        self.url, self.namespace, self.folder = url, namespace, folder
+        self.runner = make_runner(url, **self._options)
+        self.tasks = Workshop(self.runner, folder)
+        self.journal = self.tasks.journal
+
+    async def worker(self, *, read_ahead: float = 0.0, **options: Any) -> Program:
+        """A worker process that consumes. ``read_ahead`` in seconds replaces the default: a large one makes it take
+        jobs that it has no slot for."""
+        started = self._program(
+            "from tests.faults.workshop import work; work()",
+            URL=self.url,
+            NAMESPACE=self.namespace,
+            FOLDER=str(self.folder),
+            OPTIONS=json.dumps(self._options | options),
+            READ_AHEAD=str(read_ahead or inventory.READ_AHEAD),
+        )
+        assert await started.line() == "started"
+        return started
+
+    async def end(self, worker: Program) -> None:
+        """Ends a worker process as an operator does."""
+        worker.signal(signal.SIGTERM)
+        assert await worker.ended() == 0
+
+    @property
+    def keys(self) -> PartitionKeys:
+        return Keyspace("taskrunner", self.namespace, 1).partitions[0]
+
+    @property
+    def stream(self) -> str:
+        return self.keys.queue("default").stream
+
+    async def pending(self, client: redis.asyncio.Redis) -> int:
+        """How many jobs are in the hands of workers, as the server sees it."""
+        summary = await client.xpending(self.stream, "taskrunner")
+        return int(summary["pending"])
+
+    async def figures(self, task: str) -> TaskStats:
+        """What the server has counted for a task."""
+        return (await self.runner.stats("default")).per_task[task]
+
+    def log(self, worker: Program) -> str:
+        """What a worker process has logged."""
+        return (self.folder / f"log-{worker.pid}").read_text()
+
+
+def work() -> None:
+    """The main program of a worker process: consumes until SIGTERM, or until it is killed."""
+    folder = Path(os.environ["FOLDER"])
+    logging.basicConfig(filename=folder / f"log-{os.getpid()}", level=logging.INFO)
+    inventory.READ_AHEAD = float(os.environ["READ_AHEAD"])
+    runner = TaskRunner(os.environ["URL"], namespace=os.environ["NAMESPACE"], **json.loads(os.environ["OPTIONS"]))
+    Workshop(runner, folder)
+    runner.on_startup(lambda: print("started", flush=True))
+    asyncio.run(runner.run())

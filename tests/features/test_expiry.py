@@ -1,0 +1,93 @@
+"""A job that has not started in time never will."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from taskrunner import Backoff, JobContext, JobExpired, JobStatus, TaskOptionError, TaskRunner
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(milliseconds=20)
+
+
+@pytest.mark.parametrize("expires", [lambda: 0.02, lambda: timedelta(milliseconds=20), soon])
+async def test_a_job_that_has_not_started_in_time_never_runs(runner: TaskRunner, expires: Any) -> None:
+    runs = 0
+
+    @runner.task
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+
+    jobs = [await work.with_options(expires=expires(), delay=0.05).dispatch() for _ in range(3)]
+    async with runner.start():
+        for job in jobs:
+            with pytest.raises(JobExpired, match=job.id):
+                await job.result(timeout=10)
+            assert await job.status() is JobStatus.EXPIRED
+    assert runs == 0
+
+
+async def test_a_job_expires_while_it_waits_for_a_worker(runner: TaskRunner) -> None:
+    @runner.task(expires=0.001)
+    async def work() -> None: ...
+
+    job = await work.dispatch()
+    await asyncio.sleep(0.01)  # nobody consumes: the time goes by
+    async with runner.start():
+        with pytest.raises(JobExpired):
+            await job.result(timeout=10)
+
+
+async def test_a_job_that_started_in_time_is_not_cut_short(runner: TaskRunner) -> None:
+    @runner.task(expires=2)
+    async def work() -> str:
+        await asyncio.sleep(2.1)
+        return "done"
+
+    async with runner.start():
+        assert await (await work.dispatch()).result(timeout=10) == "done"
+
+
+async def test_a_retry_is_held_to_the_instant_of_the_dispatch(runner: TaskRunner) -> None:
+    attempts = list[int]()
+
+    @runner.task(expires=2, backoff=Backoff.constant(2.01))
+    async def work(ctx: JobContext) -> None:
+        attempts.append(ctx.attempt)
+        raise ValueError
+
+    async with runner.start():
+        job = await work.dispatch()
+        with pytest.raises(JobExpired):
+            await job.result(timeout=10)
+    assert attempts == [1]
+
+
+async def test_a_dispatch_can_have_its_own_expiry_or_none(runner: TaskRunner) -> None:
+    @runner.task(expires=0.001)
+    async def work() -> int:
+        return 1
+
+    forever = await work.with_options(expires=None).dispatch()
+    longer = await work.with_options(expires=60).dispatch()
+    await asyncio.sleep(0.01)
+    async with runner.start():
+        assert await forever.result(timeout=10) == 1
+        assert await longer.result(timeout=10) == 1
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), "5", True], ids=repr)
+def test_a_wrong_duration_is_refused(runner: TaskRunner, value: Any) -> None:
+    with pytest.raises(TaskOptionError, match="expires must be"):
+        runner.declare("work").with_options(expires=value)
+
+
+def test_a_naive_datetime_is_refused_with_a_word_about_time_zones(runner: TaskRunner) -> None:
+    with pytest.raises(TaskOptionError, match="naive"):
+        runner.declare("work").with_options(expires=datetime(2030, 1, 1))

@@ -1,0 +1,145 @@
+"""Waiting for a result is notified and not polled, and survives a notice that was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from taskrunner import Job, JobNotFound, TaskRunner, session
+from taskrunner.store.connect import Link
+from taskrunner.store.keys import PartitionKeys
+from tests.waiting import eventually
+
+MakeRunner = Callable[..., TaskRunner]
+NEVER = (3600.0, 3600.0)
+
+
+class Held:
+    """A worker with a job that runs until it is told to end, and a runner of another process that waits for it."""
+
+    def __init__(self, make_runner: MakeRunner) -> None:
+        self.worker, self.asker = make_runner(), make_runner()
+        self.started, self.go = asyncio.Event(), asyncio.Event()
+        self.worker.task(name="work")(self.work)
+
+    async def work(self) -> str:
+        self.started.set()
+        await self.go.wait()
+        return "heard"
+
+    async def dispatch(self) -> Job[Any]:
+        job = await self.worker.dispatch("work")
+        await self.started.wait()
+        return self.asker.job(job.id)
+
+
+@pytest.fixture
+def held(make_runner: MakeRunner) -> Held:
+    return Held(make_runner)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Any, int]]:
+    """How many commands each runner sent, by its connector."""
+    counted: dict[Any, int] = {}
+    original = Link.call
+
+    async def call(self: Any, *command: Any, **options: Any) -> Any:
+        counted[self._connector] = counted.get(self._connector, 0) + 1
+        return await original(self, *command, **options)
+
+    monkeypatch.setattr(Link, "call", call)
+    yield counted
+
+
+async def watched(client: redis.asyncio.Redis, keys: PartitionKeys, job: Job[Any]) -> bool:
+    return bool(await client.hexists(keys.watchers, job.id))
+
+
+async def test_a_waiter_hears_of_the_end_and_asks_no_more_than_a_handful_of_times(
+    held: Held,
+    calls: dict[Any, int],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_client: redis.asyncio.Redis,
+    keys: PartitionKeys,
+) -> None:
+    monkeypatch.setattr(session, "LOOK_AGAIN", NEVER)
+    async with held.worker.start():
+        job = await held.dispatch()
+        waiting = asyncio.create_task(job.result(timeout=20))
+        await eventually(lambda: watched(redis_client, keys, job))
+        held.go.set()
+        assert await waiting == "heard"
+    assert calls[held.asker._connector] <= 6, "TIME, a look, a watch, and a watch after the notice; scripts once as text"
+
+
+async def test_a_hundred_waiters_for_one_job_all_hear_of_it(
+    held: Held, monkeypatch: pytest.MonkeyPatch, redis_client: redis.asyncio.Redis, keys: PartitionKeys
+) -> None:
+    monkeypatch.setattr(session, "LOOK_AGAIN", NEVER)
+    async with held.worker.start():
+        job = await held.dispatch()
+        waiting = [asyncio.create_task(job.result(timeout=20)) for _ in range(100)]
+        await eventually(lambda: len(held.asker.session()._waiters.get(job.id, ())) == 100)
+        await eventually(lambda: watched(redis_client, keys, job))
+        held.go.set()
+        assert await asyncio.gather(*waiting) == ["heard"] * 100
+
+
+async def test_a_notice_that_is_lost_with_its_connection_is_made_up_for_when_it_is_back(
+    held: Held, monkeypatch: pytest.MonkeyPatch, redis_client: redis.asyncio.Redis, keys: PartitionKeys
+) -> None:
+    monkeypatch.setattr(session, "LOOK_AGAIN", NEVER)
+    async with held.worker.start():
+        job = await held.dispatch()
+        waiting = asyncio.create_task(job.result(timeout=20))
+        await eventually(lambda: watched(redis_client, keys, job))
+        assert await redis_client.execute_command("CLIENT", "KILL", "TYPE", "pubsub") >= 1
+        held.go.set()
+        assert await waiting == "heard"
+
+
+async def test_a_notice_that_never_comes_is_made_up_for_by_looking(
+    held: Held, monkeypatch: pytest.MonkeyPatch, redis_client: redis.asyncio.Redis, keys: PartitionKeys
+) -> None:
+    monkeypatch.setattr(session, "LOOK_AGAIN", (0.05, 0.1))
+    monkeypatch.setattr(session.Session, "_heard", lambda *_: None)
+    async with held.worker.start():
+        job = await held.dispatch()
+        waiting = asyncio.create_task(job.result(timeout=20))
+        await eventually(lambda: watched(redis_client, keys, job))
+        held.go.set()
+        assert await waiting == "heard"
+
+
+async def test_a_waiter_that_is_cancelled_leaves_nothing_behind_in_its_process(held: Held) -> None:
+    async with held.worker.start():
+        job = await held.dispatch()
+        waiting = asyncio.create_task(job.result())
+        await eventually(lambda: held.asker.session()._waiters)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert held.asker.session()._waiters == {}
+        held.go.set()
+
+
+async def test_a_waiter_hears_that_the_job_has_no_record(make_runner: MakeRunner) -> None:
+    worker, asker = make_runner(), make_runner()
+    go = asyncio.Event()
+
+    @worker.task(ignore_result=True, unique=True)
+    async def work() -> None:
+        await go.wait()
+
+    async with worker.start():
+        job = await work.dispatch()
+        waiting = asyncio.create_task(asker.job(job.id).result(timeout=20))
+        await eventually(lambda: asker.session()._waiters)
+        go.set()
+        with pytest.raises(JobNotFound):
+            await waiting
