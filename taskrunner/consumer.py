@@ -33,10 +33,12 @@ class Consumer:
     def __init__(self, home: Home, session: Session, connector: Connector) -> None:
         self._home = home
         settings = home.settings
+        self._recipes = self._compile_all()
         own = (task.queue for task in home.tasks.values() if task.function is not None)
+        reservations = [task.options["reservation_timeout"] for task in home.tasks.values()]
         options = WorkerOptions(
             queues=list(dict.fromkeys([settings.queue, *own])),
-            recipes=self._recipes(),
+            recipes=self._recipes,
             lookup=self._lookup,
             bury=self._bury if settings.failed_task_handler is not None else None,
             error=self._tell_error,
@@ -45,6 +47,8 @@ class Consumer:
             max_deliveries=settings.max_deliveries,
             shutdown_timeout=settings.shutdown_timeout,
             max_loop_block=settings.max_loop_block,
+            # A task with a short reservation of its own needs heartbeats that fit it.
+            beat=min([settings.beat, *(one / 4 for one in reservations if one is not None)]),
             replication_factor=settings.replication_factor,
             hooks=home.long_queue_hooks,
         )
@@ -73,21 +77,27 @@ class Consumer:
             await self._task
             raise
 
-    def _recipes(self) -> dict[str, Recipe]:
+    def _compile_all(self) -> dict[str, Recipe]:
         tasks = (task for task in self._home.tasks.values() if task.function is not None)
-        return {task.name: task.recipe(self._home.hooks, self._surroundings(task)) for task in tasks}
+        return {task.name: self._compile(task) for task in tasks}
 
-    def _surroundings(self, task: Task[..., Any]) -> Surroundings:
-        return Surroundings(self._home, self._home.state, task.options["max_retry"])
+    def _compile(self, task: Task[..., Any], sent: dict[str, Any] | None = None) -> Recipe:
+        home = self._home
+        options = features.arrived(task.options, sent) if sent else None
+        return task.recipe(home.hooks, Surroundings(home, home.state, task.options["max_retry"]), options)
 
     def _lookup(self, delivery: Delivery) -> Recipe | None:
-        """The recipe for a delivery that may carry options of its own."""
+        """The recipe for a delivery that may carry options of its own, or be of a task that came while we run."""
         task = self._home.tasks.get(delivery.envelope.task)
         if task is None or task.function is None:
             return None
         sent = delivery.envelope.extras.get(Extra.OPTIONS)
-        options = features.arrived(task.options, sent) if sent else None
-        return task.recipe(self._home.hooks, self._surroundings(task), options)
+        if sent:
+            return self._compile(task, sent)
+        recipe = self._recipes.get(task.name)
+        if recipe is None:
+            recipe = self._recipes[task.name] = self._compile(task)
+        return recipe
 
     async def _bury(self, arrival: Arrival, failed: Failed) -> None:
         settings = self._home.settings

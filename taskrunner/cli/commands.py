@@ -39,7 +39,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def taskrunner(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -104,7 +106,7 @@ def _runner_to_ask(reference: str | None, url: str | None, namespace: str | None
         _fail("which server? Give MODULE:RUNNER, or --url, or set TASKRUNNER_REDIS_URL")
     else:
         try:
-            runner = TaskRunner(url, **({} if namespace is None else {"namespace": namespace}))
+            runner = TaskRunner(url) if namespace is None else TaskRunner(url, namespace=namespace)
         except (RedisConfigurationError, TaskOptionError) as problem:
             _fail(str(problem))
         folder = url.removeprefix("embedded://")
@@ -117,7 +119,9 @@ def _runner_to_ask(reference: str | None, url: str | None, namespace: str | None
 
 @app.command()
 def demo(
-    stay: Annotated[bool, typer.Option("--stay", help="Then go on with a steady stream of jobs, until Ctrl-C.")] = False,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Then go on with a steady stream of jobs, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """See it work: real jobs in two processes, one of which is killed on the way, and every result checked."""
     if os.name == "nt":

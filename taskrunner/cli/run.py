@@ -6,8 +6,8 @@ import asyncio
 import signal
 import sys
 
-from .worker import SAME_REQUEST
 from .supervisor import ConfigurationProblem, Supervisor, WorkerEvent
+from .worker import SAME_REQUEST
 
 
 def run(reference: str, processes: int, uvloop: bool) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -105,7 +106,9 @@ async def read(runner: TaskRunner, queue: str | None) -> list[QueueStats]:
     known = sorted(own | set(await inspection.queues()))
     if queue is not None and queue not in known:
         rest = f"there are {', '.join(known)}" if known else "there are no queues at all"
-        raise UnknownQueue(f"no job was ever dispatched to {queue!r} in namespace {runner.settings.namespace!r}; {rest}")
+        raise UnknownQueue(
+            f"no job was ever dispatched to {queue!r} in namespace {runner.settings.namespace!r}; {rest}"
+        )
     return [await runner.stats(name) for name in ([queue] if queue is not None else known)]
 
 
@@ -128,8 +131,20 @@ def picture(namespace: str, found: list[QueueStats], limit: float | None = None)
     return Group(_queues(namespace, found, limit), Text(), *_tasks(found))
 
 
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+
+
 def _queues(namespace: str, found: list[QueueStats], limit: float | None) -> Table:
-    table = Table(title=f"Queues of {namespace}", title_justify="left", title_style="bold", header_style="bold")
+    table = _table(f"Queues of {namespace}")
     table.add_column("queue", style="cyan", no_wrap=True)
     for name in ("waiting", "running", "scheduled", "dead"):
         table.add_column(name, justify="right")
@@ -155,7 +170,7 @@ def _tasks(found: list[QueueStats]) -> Iterator[Table]:
     rows = [(stats.queue, name, task) for stats in found for name, task in sorted(stats.per_task.items())]
     if not rows:
         return
-    table = Table(title="Tasks", title_justify="left", title_style="bold", header_style="bold")
+    table = _table("Tasks")
     for name in ("task", "queue"):
         table.add_column(name, style="cyan" if name == "task" else "", no_wrap=True)
     for name in ("waiting", "average", "95 % under", "succeeded", "failed", "retried"):

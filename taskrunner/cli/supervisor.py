@@ -24,7 +24,7 @@ from ..errors import EmbeddedServerError
 QUICK = 10.0
 """Seconds: a worker that lives shorter than this is one that "dies quickly"."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds before the second replacement of workers that die quickly; doubled for each further one, up to the longest."""
+"""Seconds before the second replacement of workers that die quickly; doubled for each further one, up to a longest."""
 LAST_WORDS = 1.0
 """Seconds to hear what a dead worker has said. Longer only if a child of its own keeps the channel open."""
 SERVER_LOOK = 1.0
@@ -177,6 +177,8 @@ class Supervisor:
                     await self._share_server(writer)
                 case {"problem": text}:
                     self._give_up(text)
+                case unknown:
+                    raise ValueError(f"a worker said {unknown!r}")
 
     def _give_up(self, problem: str) -> None:
         if self._problem is None:

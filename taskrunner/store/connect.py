@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import hiredis
@@ -19,6 +19,7 @@ from redis import connection as blocking
 from redis import exceptions as theirs
 from redis.asyncio import connection as asynchronous
 from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.retry import Retry as BlockingRetry
 
@@ -46,7 +47,7 @@ class Target:
     """Where the server is, and how to log on: what a connection needs, whichever kind it is."""
 
     kind: str  # tcp, tls or unix
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(repr=False)  # the password is among them
 
     def asynchronous(self) -> Any:
         classes: dict[str, Any] = {
@@ -84,14 +85,18 @@ _KEPT_ARGUMENTS = ("host", "port", "path", "username", "password", "db", "creden
 def target(url: str) -> Target:
     """The target that a URL names. Raises RedisConfigurationError for one that can't be used."""
     scheme = url.partition("://")[0]
+    # Neither the URL nor what the parser says of it is shown: a password with a / or # in it stands in both.
     if scheme not in ("redis", "rediss", "unix"):
         raise RedisConfigurationError(
-            f"{scheme!r} is not a scheme that can be used here; give redis://, rediss://, unix:// or embedded://"
+            "the Redis URL has a scheme that can't be used here; give redis://, rediss://, unix:// or embedded://"
         )
     try:
         arguments = dict(asynchronous.parse_url(url))
-    except (ValueError, TypeError) as error:
-        raise RedisConfigurationError(f"the Redis URL can't be read: {error}") from None
+    except (ValueError, TypeError):
+        raise RedisConfigurationError(
+            "the Redis URL can't be read; it must be like redis://user:password@host:6379/0, with special characters "
+            "in user and password percent-encoded (/ is %2F, # is %23, @ is %40)"
+        ) from None
     arguments.pop("connection_class", None)
     kind = {"redis": "tcp", "rediss": "tls", "unix": "unix"}[scheme]
     if kind != "unix":
@@ -108,6 +113,8 @@ def target_of(client: Any) -> Target:
             "Sentinel and Cluster clients are not supported yet"
         )
     pool = client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):  # it has no address of its own: we would connect to localhost
+        raise RedisConfigurationError("clients made by Sentinel are not supported yet; give the primary's URL")
     chosen = pool.connection_class
     kind = "tcp"
     if issubclass(chosen, asynchronous.UnixDomainSocketConnection):
@@ -210,7 +217,9 @@ class Link:
             except theirs.NoScriptError:
                 raise
             except theirs.ResponseError as error:
-                if str(error).startswith(("READONLY", "UNBLOCKED", "LOADING", "MASTERDOWN")):
+                # By class: the client takes the code off the texts it knows. In the text: 6.2 wraps a script's errors.
+                moved = isinstance(error, (theirs.ReadOnlyError, theirs.MasterDownError))
+                if moved or "-READONLY" in str(error) or str(error).startswith("UNBLOCKED"):
                     await self._drop()  # the role of that server has changed: look for the primary anew
                 raise translate(error) from None
             except (theirs.RedisError, OSError, TimeoutError, asyncio.IncompleteReadError, EOFError) as error:

@@ -52,7 +52,9 @@ class Heart:
                 arguments += (delivery.entry_id, delivery.deliveries)
         now, *lost = self._link.run(BEAT, keys, arguments)
         self._clock.learn(now)
-        known = {(delivery.queue, delivery.entry_id): delivery for delivery in held}
+        # After a worker has taken over its own job (its loop was blocked) it holds both: the lost one is the older one.
+        older_last = sorted(held, key=lambda delivery: -delivery.deliveries)
+        known = {(delivery.queue, delivery.entry_id): delivery for delivery in older_last}
         return [known[names[lost[n]], lost[n + 1]] for n in range(0, len(lost), 2)]
 
     def close(self) -> None:

@@ -157,14 +157,20 @@ class Store:
         self.clock.learn(now)
         return moved, None if wait < 0 else wait / 1000
 
-    async def reclaim(self, partition: PartitionKeys, queue: str, limit: int) -> tuple[bool, list[Arrival]]:
-        """Takes over up to ``limit`` jobs of silent workers. Returns whether there is more to look at, and the jobs."""
+    async def reclaim(
+        self, partition: PartitionKeys, queue: str, limit: int, last: int = 0, busy: bool = False
+    ) -> tuple[bool, list[Arrival]]:
+        """Takes over up to ``limit`` jobs of silent workers. Returns whether there is more to look at, and the jobs.
+
+        Of those whose delivery count becomes ``last`` it takes one, or none when ``busy``.
+        """
         options, names = self.options, partition.queue(queue)
         keys = [partition.janitor, names.stream, partition.workers, partition.worker_facts]
         pause = round(options.beat * 450)  # just under half a beat, so that two ticks never both find the turn taken
         arguments = [options.group, options.worker_id, round(options.reservation * 1000), round(options.beat * 1000)]
+        arguments = [*arguments, min(limit, RECLAIMED), queue, pause, last, int(busy)]
         asked = time.monotonic()
-        reply = await self._control.run(RECLAIM, keys, [*arguments, min(limit, RECLAIMED), queue, pause])
+        reply = await self._control.run(RECLAIM, keys, arguments)
         return reply[0] == b"1", _arrivals(reply[1:], queue, partition.number, asked)
 
     async def sweep(self, partition: PartitionKeys, queue: str) -> list[Arrival]:

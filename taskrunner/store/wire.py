@@ -48,6 +48,8 @@ def unseal(letter: bytes) -> Envelope:
         extras = rest[0] if rest else {}
     if type(id) is not str or type(task) is not str or type(flags) is not int or type(attempt) is not int:
         raise ValueError("its head is not that of a job")
+    if type(enqueued_at) is not int or type(extras) is not dict:
+        raise ValueError("its head is not that of a job")
     return Envelope(id, task, enqueued_at, flags, attempt, extras, payload)
 
 

@@ -155,13 +155,13 @@ class Executor:
             outcome: Outcome | None
             if started - arrival.fetched_at > self._safe and started - self._confirmed() > self._safe:
                 outcome = None  # its reservation may be over, and another worker may have it
-            elif type(arrival) is Delivery and not arrival.envelope.extras and arrival.deliveries == 1:
-                recipe = recipes.get(arrival.envelope.task)
-                if recipe is None:
-                    outcome = self._unknown(arrival)
-                else:
-                    outcome = await self._run(slot, arrival, recipe)
-                    ttl = recipe.ttl
+            elif (
+                type(arrival) is Delivery
+                and not arrival.envelope.extras
+                and arrival.deliveries == 1
+                and (recipe := recipes.get(arrival.envelope.task)) is not None
+            ):
+                outcome, ttl = await self._run(slot, arrival, recipe), recipe.ttl
             else:
                 outcome, ttl = await self._examine(slot, arrival)
             ended = clock()

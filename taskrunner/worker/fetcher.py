@@ -32,6 +32,7 @@ class Fetcher:
         self.connected = False
 
     async def run(self) -> None:
+        self.connected = True  # the worker has just spoken to the server; an idle fetch takes seconds to say so
         try:
             while not self._stopping:
                 try:

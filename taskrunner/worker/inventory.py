@@ -176,6 +176,17 @@ class Inventory:
         self.lost += 1
         self._out_of_hand()
 
+    def forfeit(self, arrivals: Iterable[Arrival]) -> None:
+        """What others hold now gets no more heartbeats, and what of it has not started never will here."""
+        gone = set(arrivals)
+        self.held -= gone
+        for arrival in self.inbox.empty():
+            if arrival in gone:
+                self.lost += 1
+                self._out_of_hand()
+            else:
+                self.inbox.put(arrival)
+
     def _out_of_hand(self) -> None:
         self.in_hand -= 1
         self.room_made.set()

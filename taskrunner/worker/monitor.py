@@ -31,7 +31,7 @@ class LongQueueHook:
     cooldown: float = 0.0
     long: set[str] = field(default_factory=set[str])
     called: dict[str, float] = field(default_factory=dict[str, float])
-    busy: asyncio.Task[None] | None = None
+    busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # by queue: a slow one holds up no other
 
     @property
     def interval(self) -> float:
@@ -70,20 +70,20 @@ class Monitor:
                 await asyncio.sleep(interval)
         finally:
             for hook in self._hooks:
-                if hook.busy is not None:
-                    hook.busy.cancel()
+                for call in hook.busy.values():
+                    call.cancel()
 
     async def _evaluate(self) -> None:
         for queue in await self._store.inspection.queues():
             stats = await self._store.inspection.stats(queue, self._replication_factor)
             now = time.monotonic()
             for hook in self._hooks:
-                if hook.busy is not None and not hook.busy.done():
+                if queue in hook.busy and not hook.busy[queue].done():
                     continue  # a slow hook misses evaluations, it doesn't pile up
                 wanted = hook.wants(stats, now)
                 if wanted is not None:
                     told = dataclasses.replace(stats, is_long=wanted)
-                    hook.busy = asyncio.create_task(_contained(hook, told))
+                    hook.busy[queue] = asyncio.create_task(_contained(hook, told))
                     await asyncio.sleep(0)
 
 

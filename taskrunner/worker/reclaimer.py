@@ -20,13 +20,20 @@ class Reclaimer:
     """Silent workers' jobs → inbox, for one partition. Twice per beat; the server lets one worker pass per turn."""
 
     def __init__(
-        self, store: Store, partition: PartitionKeys, queues: Sequence[str], inventory: Inventory, beat: float
+        self,
+        store: Store,
+        partition: PartitionKeys,
+        queues: Sequence[str],
+        inventory: Inventory,
+        beat: float,
+        max_deliveries: int,
     ) -> None:
         self._store = store
         self._partition = partition
         self._queues = tuple(queues)
         self._inventory = inventory
         self._pause = beat / 2
+        self._last = max_deliveries
         self._trimmed = time.monotonic()
 
     async def run(self) -> None:
@@ -43,7 +50,9 @@ class Reclaimer:
         more = True
         while more:
             # At least one, or a fleet whose slots are always full would never take over anything.
-            more, arrivals = await self._store.reclaim(self._partition, queue, max(1, self._inventory.room()))
+            limit = max(1, self._inventory.room())
+            busy = any(one.deliveries == self._last for one in self._inventory.held)
+            more, arrivals = await self._store.reclaim(self._partition, queue, limit, self._last, busy)
             self._inventory.take(arrivals)
             if arrivals:
                 log.warning("took over %d jobs of queue %r from workers that fell silent", len(arrivals), queue)

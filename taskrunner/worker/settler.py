@@ -91,6 +91,7 @@ class Settler:
         )
         for one in batch:
             held.discard(one.delivery)
+        inventory.room_made.set()  # a full outbox stops the fetcher too, and then nothing may be in hand that wakes it
         refused = verdicts.count(b"0")
         if refused:
             inventory.lost += refused

@@ -56,6 +56,7 @@ class WorkerOptions:
     max_deliveries: int
     shutdown_timeout: float
     max_loop_block: float
+    beat: float
     replication_factor: int | None
     hooks: Sequence[LongQueueHook] = ()
 
@@ -79,7 +80,7 @@ class Worker:
             options.max_deliveries,
         )
         self.settler = Settler(store, self.inventory)
-        self.keeper = Keeper(heart, self.inventory, self._facts, self._lost, store.options.beat, options.max_loop_block)
+        self.keeper = Keeper(heart, self.inventory, self._facts, self._lost, options.beat, options.max_loop_block)
         self.fetchers: list[Fetcher] = []
         self.promoters: dict[str, Promoter] = {}
         self.stop = asyncio.Event()
@@ -121,6 +122,7 @@ class Worker:
 
     def _lost(self, deliveries: Sequence[Arrival]) -> None:
         log.warning("%d reservations were lost to other workers; their runs here are cancelled", len(deliveries))
+        self.inventory.forfeit(deliveries)
         self.executor.interrupt(deliveries, LOST)
 
     # -- the life of a worker --------------------------------------------------------------------------------
@@ -174,7 +176,9 @@ class Worker:
             roles.start_soon(self._supervise, "fetcher", fetcher.run)
             promoter = self.promoters[partition.wake] = Promoter(store, partition, options.queues)
             roles.start_soon(self._supervise, "promoter", promoter.run)
-            reclaimer = Reclaimer(store, partition, options.queues, self.inventory, store.options.beat)
+            reclaimer = Reclaimer(
+                store, partition, options.queues, self.inventory, store.options.beat, options.max_deliveries
+            )
             roles.start_soon(self._supervise, "reclaimer", reclaimer.run)
         if options.hooks:
             monitor = Monitor(store, options.hooks, options.replication_factor)

@@ -70,9 +70,9 @@ async def test_a_killed_worker_is_tidied_away_by_the_others(fleet: Fleet, own_se
 
 
 async def test_a_job_that_kills_its_workers_ends_as_a_dead_letter_and_its_neighbours_finish(
-    make_fleet: Callable[..., Fleet],
+    own_server: Server, make_fleet: Callable[..., Fleet]
 ) -> None:
-    fleet = make_fleet(max_deliveries=2)
+    fleet = make_fleet(own_server.url, max_deliveries=2)
     poison = await fleet.tasks.die.dispatch()
     neighbours = await fleet.runner.dispatch_many([fleet.tasks.quick.job(n) for n in range(20)])
     workers = [await fleet.worker() for _ in range(2)]

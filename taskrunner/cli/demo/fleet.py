@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import signal
-from typing import Any
+from collections import deque
+from collections.abc import Callable
 
 from ..supervisor import Supervisor, WorkerEvent
 from .scene import Process, Scene
@@ -28,7 +29,7 @@ class Fleet:
         self._supervisor = Supervisor(f"{__package__}.work:runner", PROCESSES, self._happened, output=self._printed)
         self._running: asyncio.Task[bool] | None = None
         self._changed = asyncio.Event()
-        self._printed_last: list[str] = []
+        self._printed_last: deque[str] = deque(maxlen=5)
 
     async def start(self) -> None:
         """Starts the workers and waits until they consume. Raises FleetProblem."""
@@ -53,7 +54,7 @@ class Fleet:
         self._supervisor.stop()
         return await asyncio.shield(self._running)
 
-    async def _until(self, condition: Any) -> None:
+    async def _until(self, condition: Callable[[], bool]) -> None:
         assert self._running is not None
         async with asyncio.timeout(START_LIMIT):
             while not condition():
@@ -63,13 +64,14 @@ class Fleet:
                 change.cancel()
                 if self._running.done():
                     self._running.result()
-                    raise FleetProblem("the workers ended before their time: " + " / ".join(self._printed_last[-5:]))
+                    raise FleetProblem("the workers ended before their time: " + " / ".join(self._printed_last))
 
     def _happened(self, event: WorkerEvent) -> None:
         process = self._scene.processes.setdefault(event.pid, Process(event.pid))
         if event.kind == "started":
             replaces = len(self._scene.processes) > PROCESSES
             self._scene.tell(f"worker {event.pid} consumes" + (" in its place" if replaces else ""))
+            process.state = "working"
         else:
             process.state = "killed" if event.code == -signal.SIGKILL else "ended"
             process.running = 0
@@ -86,7 +88,6 @@ class Fleet:
             self._scene.long_queue(news["long_queue"])
         else:
             self._printed_last.append(line)
-            # What a worker logs is news when it is a warning: that it took over jobs, for instance.
-            if " WARNING " in line or " ERROR " in line:
-                self._scene.tell(f"worker {pid}: {line.partition('] ')[2].partition(': ')[2]}", "yellow")
+            if " ERROR " in line or " CRITICAL " in line:
+                self._scene.tell(f"worker {pid}: {line}", "yellow")
         self._changed.set()

@@ -41,6 +41,6 @@ def count_file(ctx: JobContext, path: str) -> Report:
 
 @runner.on_long_queue(threshold=LONG, clear=SHORT, cooldown=3600)
 def report_long_queue(stats: QueueStats) -> None:
-    """Runs in whichever worker leads; the demo reads what the workers print. An application would call for help here."""
+    """Runs in whichever worker leads; the demo reads what workers print. An application would call for help here."""
     news = {"is_long": stats.is_long, "waiting": stats.waiting, "drain_time": stats.drain_time}
     print(json.dumps({"long_queue": news}), flush=True)

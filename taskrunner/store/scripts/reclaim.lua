@@ -3,11 +3,14 @@
 --
 -- KEYS  1 janitor  2 stream  3 workers  4 worker facts
 -- ARGV  1 group  2 consumer  3 reservation in ms  4 beat period in ms  5 most entries  6 queue
---       7 ms between two passes of the whole fleet
+--       7 ms between two passes of the whole fleet  8 the delivery count of a job's last run
+--       9 '1': the caller has a job with that count in hand
 -- Returns {'1' when there is more to look at now, then triples (id, delivery count, fields)}. What is returned belongs
 -- to the caller, with a delivery count that no earlier token has.
 -- Closes: two workers claiming at once; a mass claim after an outage (guard); dead entries hidden behind living ones
--- (the cursor is kept: every pass goes on where the last ended); the consumer deleted with entries still pending.
+-- (the cursor is kept: every pass goes on where the last ended); the consumer deleted with entries still pending;
+-- a job that takes others along when it kills its workers: a worker has one job at its last run in hand, not two, so
+-- what dies then dies of itself.
 local janitor, stream, group, me, queue = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[6]
 local at, reservation = now(), tonumber(ARGV[3])
 if guard(janitor, at, reservation, tonumber(ARGV[4])) then return {'0'} end
@@ -33,16 +36,25 @@ else
   cursor, ids = page[1], page[2]
 end
 
-local reply = {cursor == '0-0' and '0' or '1'}
-for n = 1, #ids do
+local reply, last, busy = {cursor == '0-0' and '0' or '1'}, tonumber(ARGV[8]), ARGV[9] == '1'
+local function take(id, count)
   -- JUSTID left the delivery count alone; XCLAIM raises it, which is what makes the old token stale.
-  local entry = call('XCLAIM', stream, group, me, 0, ids[n])[1]
+  local entry = call('XCLAIM', stream, group, me, 0, id)[1]
   if entry and entry[2] then
-    reply[#reply + 1] = ids[n]
-    reply[#reply + 1] = call('XPENDING', stream, group, ids[n], ids[n], 1)[1][4]
+    reply[#reply + 1] = id
+    reply[#reply + 1] = count
     reply[#reply + 1] = entry[2]
+    busy = busy or count == last
   else
-    call('XACK', stream, group, ids[n]) -- pending, but gone from the stream: 6.2 would offer it for ever
+    call('XACK', stream, group, id) -- pending, but gone from the stream: 6.2 would offer it for ever
+  end
+end
+for n = 1, #ids do
+  local count = call('XPENDING', stream, group, ids[n], ids[n], 1)[1][4] + 1
+  if not busy or count ~= last then
+    take(ids[n], count)
+  elseif not shortest then -- XAUTOCLAIM has taken it already: back to be taken by whoever comes next
+    call('XCLAIM', stream, group, me, 0, ids[n], 'IDLE', reservation, 'JUSTID')
   end
 end
 

@@ -135,6 +135,7 @@ for v = 1, #valid do
       end
       if field ~= 'retried' then done = done + 1 end
       run[field], run.n, run.sum = run[field] + 1, run.n + 1, run.sum + micros
+      run.squares = run.squares + micros * micros
       local bucket = math.floor(2.8853900817779268 * math.log(micros + 0.5)) -- half powers of two; 2 / ln 2
       run.buckets[bucket] = (run.buckets[bucket] or 0) + 1
     end
@@ -162,6 +163,9 @@ end
 -- a change.
 local FEWEST, MOST = 1000, 10000
 for task, new in pairs(runs) do
+  local buckets = {}
+  for bucket, n in pairs(new.buckets) do buckets[tostring(math.max(bucket, 0))] = n end
+  new.sum, new.squares, new.buckets = new.sum / 1000000, new.squares / 1000000000000, buckets
   local text = call('HGET', KEYS[6], task)
   if text then
     local old = cjson.decode(text)

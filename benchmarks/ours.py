@@ -1,0 +1,115 @@
+"""Our side of the benchmarks: a TaskRunner with default settings, and the tasks that are measured."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+from taskrunner import TaskRunner
+
+from .workload import Stopwatch, Tally, payloads, resident
+
+
+class Ours:
+    """Everything that a child process may be asked to do with a runner; see ``children``."""
+
+    def __init__(self, url: str, namespace: str) -> None:
+        self.runner = TaskRunner(url, namespace=namespace)
+        self._tally = Tally()
+        self._lags: list[float] = []
+        self._naps: list[tuple[float, float]] = []
+        self._peak = 0
+        self._watcher: asyncio.Task[None] | None = None
+        self._started = contextlib.AsyncExitStack()
+        self.noop = self.runner.task(name="noop", ignore_result=True)(self._noop)
+        self.kept = self.runner.task(name="kept")(self._noop)
+        self.instant = self.runner.task(name="instant", ignore_result=True)(self._instant)
+        # Naps under several names: what the forecast tells apart is tasks.
+        self.naps = {
+            name: self.runner.task(name=name, ignore_result=True)(self._nap) for name in ("short", "long", "any")
+        }
+
+    # -- the tasks -----------------------------------------------------------------------------------------------------
+
+    async def _noop(self, data: dict[str, Any]) -> None:
+        self._tally.add()
+
+    async def _instant(self, sent: float) -> None:
+        self._lags.append(time.monotonic() - sent)
+
+    async def _nap(self, seconds: float) -> None:
+        began = time.monotonic()
+        if seconds:
+            await asyncio.sleep(seconds)
+        self._tally.add()
+        self._naps.append((began, time.monotonic()))
+
+    # -- producing -----------------------------------------------------------------------------------------------------
+
+    async def one_by_one(self, count: int) -> dict[str, float]:
+        items = payloads(count)
+        await self.runner.opened()
+        with Stopwatch() as watch:
+            for item in items:
+                await self.noop.dispatch(item)
+        return watch.report(count)
+
+    async def concurrent(self, count: int, width: int) -> dict[str, float]:
+        """``await dispatch()``, ``width`` of them at a time."""
+        items = payloads(count)
+        await self.runner.opened()
+        with Stopwatch() as watch:
+            for start in range(0, count, width):
+                await asyncio.gather(*[self.noop.dispatch(item) for item in items[start : start + width]])
+        return watch.report(count)
+
+    async def many(self, count: int, kept: bool = False) -> dict[str, float]:
+        items, task = payloads(count), self.kept if kept else self.noop
+        await self.runner.opened()
+        with Stopwatch() as watch:
+            await self.runner.dispatch_many([task.job(item) for item in items])
+        return watch.report(count)
+
+    async def send_instant(self) -> None:
+        await self.instant.dispatch(time.monotonic())
+
+    # -- consuming -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begins to consume."""
+        self._tally, self._lags, self._naps = Tally(), [], []
+        await self._started.enter_async_context(self.runner.start(fail_fast=True))
+
+    async def stop(self) -> dict[str, Any]:
+        """Stops consuming, and tells what was done."""
+        report = self._tally.report()
+        await self._started.aclose()
+        return report | {"lags": self._lags}
+
+    async def last_end(self, after: float) -> float:
+        """When the last of the naps ended that began after an instant."""
+        return max((end for began, end in self._naps if began > after), default=after)
+
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    async def watch(self) -> int:
+        """Begins to note the process's peak of memory. Returns what it holds now, in bytes."""
+        self._peak = resident()
+        self._watcher = asyncio.create_task(self._watch())
+        return self._peak
+
+    async def peak(self) -> int:
+        """Ends the watch; the peak in bytes."""
+        assert self._watcher is not None
+        self._watcher.cancel()
+        return self._peak
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            self._peak = max(self._peak, resident())
+
+    async def aclose(self) -> None:
+        await self.runner.aclose()

@@ -1,0 +1,157 @@
+"""What strangers write where our jobs are: it is put aside whole, and the jobs go on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+import redis.asyncio
+
+from taskrunner import JobStatus, RedisConfigurationError, TaskRunner
+from taskrunner.store.keys import Keyspace, PartitionKeys
+from tests.waiting import eventually
+
+LETTERS: dict[str, list[bytes]] = {
+    "a stranger's field": [b"message", b"hello"],
+    "no letter in our field": [b"t1", b""],
+    "a head that is not JSON": [b"t1", b"{{{\n[[]]"],
+    "bytes that are not text": [b"t1", b"\x80\x04\x95\xff\x00\n[[]]"],
+    "a head without a border": [b"t1", orjson.dumps(["id", "noop", 1, 3])],
+    "a head of another kind": [b"t1", b'{"id": "x"}\n[[]]'],
+    "a head that is a number": [b"t1", b"42\n[[]]"],
+    "missing parts": [b"t1", b'["id", "noop"]\n[[]]'],
+    "wrong types": [b"t1", b'[1, ["noop"], "x", null]\n[[]]'],
+    "flags that are text": [b"t1", b'["id", "noop", 1, "3"]\n[[]]'],
+    "a task that is a number": [b"t1", b'["id", 7, 1, 3]\n[[]]'],
+    "extras that are a list": [b"t1", b'["id", "noop", 1, 3, 1, ["x"]]\n[[]]'],
+    "an instant that is text": [b"t1", b'["id", "noop", "yesterday", 3]\n[[]]'],
+    "nested too deeply": [b"t1", b"[" * 5000 + b"]" * 5000 + b"\n[[]]"],
+    "a version that is none": [b"tx", b'["id", "noop", 1, 3]\n[[]]'],
+    "several fields": [b"a", b"1", b"b", b"2", b"t1", b"3"],
+}
+
+
+@pytest.fixture
+def keys(namespace: str) -> PartitionKeys:
+    return Keyspace("taskrunner", namespace, 1).partitions[0]
+
+
+@pytest.fixture
+async def noop(runner: TaskRunner) -> Any:
+    @runner.task
+    async def noop() -> str:
+        return "done"
+
+    return noop
+
+
+async def add(client: redis.asyncio.Redis, keys: PartitionKeys, fields: list[bytes]) -> str:
+    entry: bytes = await client.execute_command("XADD", keys.queue("default").stream, "*", *fields)
+    return entry.decode()
+
+
+@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.parametrize("fields", LETTERS.values(), ids=LETTERS)
+async def test_an_entry_that_cannot_be_read_is_dead_lettered_whole_and_the_next_job_runs(
+    fields: list[bytes], runner: TaskRunner, noop: Any, keys: PartitionKeys, redis_client: redis.asyncio.Redis
+) -> None:
+    entry = await add(redis_client, keys, fields)
+    async with runner.start():
+        job = await noop.dispatch()
+        assert await job.result(10) == "done"
+        letters = await eventually(runner.dead_letters.list)
+    [letter] = letters
+    assert letter.id == f"unreadable-{entry}"
+    assert letter.raw == fields
+    assert (letter.reason, letter.task, letter.args) == ("unreadable", "", [])
+
+
+@pytest.mark.leaves("dead:", "dead-letters:")
+async def test_entries_of_strangers_among_jobs_cost_no_job(
+    runner: TaskRunner, noop: Any, keys: PartitionKeys, redis_client: redis.asyncio.Redis
+) -> None:
+    jobs = []
+    for fields in LETTERS.values():
+        jobs.append(await noop.dispatch())
+        await add(redis_client, keys, fields)
+    async with runner.start():
+        assert [await job.result(10) for job in jobs] == ["done"] * len(jobs)
+        await eventually(lambda: _dead(runner, len(LETTERS)))
+
+
+async def _dead(runner: TaskRunner, count: int) -> bool:
+    return await runner.dead_letters.count() == count
+
+
+@pytest.mark.leaves("due:", "letters:")
+async def test_an_entry_of_a_newer_version_is_handed_back_and_not_dead(
+    runner: TaskRunner, noop: Any, keys: PartitionKeys, redis_client: redis.asyncio.Redis
+) -> None:
+    fields = [b"t2", b"nobody knows what this means\n\x00\xff", b"r", b"5000"]
+    entry = await add(redis_client, keys, fields)
+    async with runner.start():
+        assert await (await noop.dispatch()).result(10) == "done"
+        kept = await eventually(lambda: redis_client.hget(keys.queue("default").letters, f"unreadable-{entry}"))
+        assert await runner.dead_letters.count() == 0
+        assert (await runner.stats("default")).scheduled == 1
+    # What a newer worker will find when it is promoted: the letter as it was, its marks, and since when it waits.
+    task, marks, version, letter = kept.split(b"\n", 3)
+    assert (task, version, letter) == (b"", fields[0], fields[1])
+    assert marks.split()[:3] == [b"r", b"5000", b"k"]
+
+
+async def test_an_entry_of_a_newer_version_comes_back_as_it_was(
+    runner: TaskRunner, noop: Any, keys: PartitionKeys, redis_client: redis.asyncio.Redis
+) -> None:
+    names = keys.queue("default")
+    entry = await add(redis_client, keys, [b"t2", b"nobody knows what this means\n\x00\xff"])
+    async with runner.start():
+        await eventually(lambda: redis_client.zcard(names.due))
+    await redis_client.zadd(names.due, {f"unreadable-{entry}": 1})
+    seen: list[Any] = []
+    async with runner.start():
+        await eventually(lambda: _postponed(redis_client, names.due, seen))
+    [(name, due)] = seen
+    assert due > 1
+    letter = await redis_client.hget(names.letters, name)
+    assert letter.split(b"\n", 3)[2:] == [b"t2", b"nobody knows what this means\n\x00\xff"]
+    await redis_client.unlink(names.due, names.letters)
+
+
+async def _postponed(client: redis.asyncio.Redis, due: str, seen: list[Any]) -> bool:
+    seen[:] = [pair for pair in await client.zrange(due, 0, -1, withscores=True) if pair[1] > 1]
+    return bool(seen)
+
+
+async def test_foreign_data_under_our_stream_key_is_told_and_survived(
+    runner: TaskRunner, noop: Any, keys: PartitionKeys, redis_client: redis.asyncio.Redis
+) -> None:
+    stream = keys.queue("default").stream
+    told: list[BaseException] = []
+    runner.on_error(lambda role, error: told.append(error))
+    async with runner.start():
+        await (await noop.dispatch()).wait(10)
+        await redis_client.unlink(stream)
+        await redis_client.set(stream, "a stranger's")
+        with pytest.raises(RedisConfigurationError, match="foreign data under our keys"):
+            await noop.dispatch()
+        error = await eventually(lambda: told and told[0])
+        assert isinstance(error, RedisConfigurationError)
+        assert "foreign data under our keys" in str(error)
+        await redis_client.unlink(stream)
+        assert await (await noop.dispatch()).result(20) == "done"
+
+
+async def test_foreign_data_that_was_there_before_the_start_is_told_and_survived(
+    runner: TaskRunner, noop: Any, keys: PartitionKeys, redis_client: redis.asyncio.Redis,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    await redis_client.set(keys.queue("default").stream, "a stranger's")
+    async with runner.start():
+        await eventually(lambda: "foreign data under our keys" in caplog.text)
+        assert not runner.ready
+        await redis_client.unlink(keys.queue("default").stream)
+        assert await (await noop.dispatch()).result(20) == "done"
+        assert await (await noop.dispatch()).status() in set(JobStatus)

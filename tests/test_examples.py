@@ -1,0 +1,197 @@
+"""Every example, and every Python block of README and docs, run as a program of its own on a server of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.waiting import DEADLINE, eventually
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TIMEOUT = 45
+"""Seconds for a program that takes one to four."""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """As of somebody who has set nothing: then an example starts an embedded server."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TASKRUNNER_")}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "default", **more}
+
+
+async def run(*arguments: str, cwd: Path = ROOT) -> str:
+    """What a program prints until it ends by itself; it must end well and complain of nothing."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(), cwd=cwd
+    )
+    try:
+        output = (await asyncio.wait_for(process.communicate(), TIMEOUT))[0].decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, output
+    assert "Traceback" not in output, output
+    assert "Warning" not in output, output
+    return output
+
+
+async def example(name: str) -> str:
+    return await run(str(EXAMPLES / name))
+
+
+# -- those that end by themselves ----------------------------------------------------------------------------
+
+
+async def test_quickstart_says_hello_for_each_job_and_prints_the_receipt() -> None:
+    lines = (await example("quickstart.py")).splitlines()
+    hellos = [line for line in lines if line.startswith("Hello from example task ")]
+    # Jobs that had not started when the program ended stay in the queue; here it waits for a job behind all of them.
+    assert sorted(int(line.rpartition(" ")[2]) for line in hellos) == list(range(100))
+    assert "receipt for 7 of ann, attempt 1" in lines
+    assert re.fullmatch(r"\d+ waiting, 10 slots in 1 process", lines[-1])
+
+
+async def test_unique_jobs_makes_one_job_of_a_hundred_clicks() -> None:
+    lines = (await example("unique_jobs.py")).splitlines()
+    assert lines.count("exporting account 7 as csv") == 1
+    assert "100 clicks made 1 job" in lines
+    assert "the last click gets account-7.csv" in lines
+    assert "afterwards: account-7.pdf, deduplicated=False" in lines
+    assert lines.count("reminding ann@example.org") == 1
+    assert lines[-1] == "a second reminder: deduplicated=True, same job: True"
+
+
+async def test_producer_only_gets_its_results_from_another_process() -> None:
+    lines = (await example("producer_only.py")).splitlines()
+    pids = re.fullmatch(r"producer is process (\d+), worker is process (\d+)", lines[0])
+    assert pids is not None
+    for n in range(3):
+        assert f"producer: got {{'path': 'picture-{n}-200.png', 'worker': {pids[2]}}}" in lines
+    assert lines[-1] == "producer: notes.txt is no picture (no retries)"
+
+
+async def test_long_queue_alert_starts_processes_and_stops_them() -> None:
+    output = await example("long_queue_alert.py")
+    found = [output.find(text) for text in ("alert: ", "started process ", "alert cleared: ", "stopping process ")]
+    assert -1 not in found, output
+    assert found == sorted(found), output
+    assert output.count("started process ") == output.count("stopping process ") == 2
+    assert output.splitlines()[-1] == "the queue is empty"
+
+
+# -- web applications ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(name: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
+    """A web application on a free port of the loopback interface, and a client for it."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(EXAMPLES / name)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(PORT="0"),
+    )
+    try:
+        with httpx.Client(base_url=_address(process), timeout=DEADLINE) as client:
+            yield client, process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        if found:
+            return found[0]
+    raise AssertionError("it ended before it served: " + "".join(seen))
+
+
+async def ended(client: httpx.Client, path: str) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        shown = client.get(path).raise_for_status().json()
+        return shown if shown["status"] in ("succeeded", "failed") else None
+
+    found: dict[str, Any] = await eventually(look)
+    return found
+
+
+def stop(process: subprocess.Popen[str]) -> str:
+    process.send_signal(signal.SIGTERM)
+    return process.communicate(timeout=DEADLINE)[0]
+
+
+async def test_the_fastapi_app_dispatches_by_post_and_shows_status_and_result_by_get() -> None:
+    with serving("fastapi_app.py") as (client, process):
+        await eventually(lambda: client.get("/ready").status_code == 200)
+        ordered = client.post("/reports", params={"day": "2030-01-31"})
+        assert ordered.status_code == 202
+        shown = await ended(client, f"/reports/{ordered.json()['id']}")
+        assert shown["result"] == {"day": "2030-01-31", "weekday": "Thursday"}
+        late = client.post("/reports", params={"day": "1999-12-31"}).json()["id"]
+        shown = await ended(client, f"/reports/{late}")
+        assert (shown["status"], shown["attempts"]) == ("failed", 1)
+        assert shown["error"] == "ValueError: there are no figures for 1999"
+        assert client.get("/reports/nobody").status_code == 404
+        assert "Application shutdown complete" in stop(process)
+
+
+async def test_the_aiohttp_app_dispatches_by_post_and_shows_status_and_result_by_get() -> None:
+    with serving("aiohttp_app.py") as (client, process):
+        ordered = client.post("/greetings", params={"name": "Ann"})
+        assert ordered.status_code == 202
+        shown = await ended(client, f"/greetings/{ordered.json()['id']}")
+        assert shown["result"] == "Hello Ann"
+        assert client.get("/greetings/nobody").status_code == 404
+        assert "Traceback" not in stop(process)
+        assert process.returncode == 0
+
+
+# -- the pages -----------------------------------------------------------------------------------------------
+
+
+def blocks() -> list[Any]:
+    """The Python blocks of the pages; each is a program."""
+    programs = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for found in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            line = text.count("\n", 0, found.start()) + 1
+            programs.append(pytest.param(found[1], id=f"{page.name}-{line}"))
+    return programs
+
+
+@pytest.mark.parametrize("source", blocks())
+async def test_the_python_blocks_of_the_pages_are_programs_that_run(source: str, tmp_path: Path) -> None:
+    program = tmp_path / "block.py"
+    program.write_text(source, "utf-8")
+    await run(str(program), cwd=tmp_path)
+
+
+def test_every_example_is_tested_here() -> None:
+    here = Path(__file__).read_text("utf-8")
+    assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in here] == []
+
+
+def test_the_links_between_the_pages_lead_somewhere() -> None:
+    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())]
+    assert links
+    assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []

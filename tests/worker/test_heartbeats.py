@@ -1,0 +1,75 @@
+"""Heartbeats: they renew what is ours, and never what has become another worker's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from taskrunner import TaskRunner
+from tests.worker.hand import RESERVATION
+
+
+async def test_a_heartbeat_keeps_a_job_from_being_taken(make_hand: Any, noop: Any) -> None:
+    mine, thief = await make_hand("mine"), await make_hand("thief")
+    await noop.dispatch()
+    held = await mine.fetch()
+    end = time.monotonic() + 3 * RESERVATION
+    while time.monotonic() < end:
+        assert mine.beat(*held) == []
+        assert await thief.reclaim() == []
+        await asyncio.sleep(RESERVATION / 10)
+    assert await mine.settle(*held) == b"1"
+
+
+async def test_a_heartbeat_does_not_steal_back_what_was_taken(
+    make_hand: Any, noop: Any, redis_client: redis.asyncio.Redis
+) -> None:
+    mine, thief = await make_hand("mine"), await make_hand("thief")
+    job = await noop.dispatch()
+    held = await mine.fetch()
+    taken = await thief.take_over()
+    assert mine.beat(*held) == held
+    [row] = await redis_client.xpending_range(mine.stream, "taskrunner", "-", "+", 10)
+    assert (row["consumer"], row["times_delivered"]) == (b"thief", 2)
+    assert await mine.settle(*held) == b"0"
+    assert await thief.settle(*taken) == b"1"
+    assert await job.result(10) == "thief"
+
+
+async def test_a_heartbeat_tells_a_job_that_one_took_over_from_oneself_from_the_run_that_was_lost(
+    make_hand: Any, noop: Any
+) -> None:
+    mine = await make_hand("mine")
+    await noop.dispatch()
+    held = await mine.fetch()
+    taken = await mine.take_over()
+    assert [one.deliveries for one in taken] == [2]
+    assert mine.beat(*held, *taken) == held
+    assert mine.beat(*taken, *held) == held
+    assert await mine.settle(*held) == b"0"
+    assert await mine.settle(*taken) == b"1"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 250], ids=lambda n: f"{n} held")
+async def test_a_heartbeat_finds_the_lost_ones_and_renews_the_others(
+    count: int, make_hand: Any, noop: Any, runner: TaskRunner, redis_client: redis.asyncio.Redis
+) -> None:
+    mine, thief = await make_hand("mine"), await make_hand("thief")
+    await runner.dispatch_many([noop.job() for _ in range(count)])
+    held = await mine.fetch()
+    assert len(held) == count
+    lost = held[count // 2 : count // 2 + 1]
+    await redis_client.xclaim(mine.stream, "taskrunner", "thief", 0, [lost[0].entry_id])
+    await asyncio.sleep(0.05)
+    assert mine.beat(*held) == lost
+    rows = await redis_client.xpending_range(mine.stream, "taskrunner", "-", "+", count)
+    renewed = {row["message_id"]: row["time_since_delivered"] < 50 for row in rows if row["consumer"] == b"mine"}
+    assert renewed == {one.entry_id: True for one in held if one not in lost}
+    assert {row["times_delivered"] for row in rows if row["consumer"] == b"mine"} <= {1}
+    await mine.settle(*held[:200])
+    await mine.settle(*held[200:])
+    assert await thief.settle(*await thief.store.sweep(thief.keys, "default")) == b"1"
