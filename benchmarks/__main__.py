@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from . import forecast, latency, memory, report, throughput
 
-BENCHMARKS = {"throughput": throughput, "latency": latency, "memory": memory, "forecast": forecast}
+BENCHMARKS: dict[str, tuple[Callable[[list[str]], int], str | None]] = {
+    "throughput": (throughput.main, throughput.__doc__),
+    "latency": (latency.main, latency.__doc__),
+    "memory": (memory.main, memory.__doc__),
+    "forecast": (forecast.main, forecast.__doc__),
+}
 
 
 def main(arguments: list[str]) -> int:
     name = arguments[0] if arguments else ""
     if name in BENCHMARKS:
-        return BENCHMARKS[name].main(arguments[1:])
+        return BENCHMARKS[name][0](arguments[1:])
     print("usage: python -m benchmarks NAME [--quick] [--json FILE] [--url URL] [--help]\n")
-    for known, module in BENCHMARKS.items():
-        print(f"  {known:<11} {report.title(module.__doc__)}")
+    for known, (_, about) in BENCHMARKS.items():
+        print(f"  {known:<11} {report.title(about)}")
     return 0 if name in ("", "-h", "--help") else 2
 
 

@@ -1,4 +1,4 @@
-"""How good is the forecast: the drain time foretold when a fifth of a backlog is done, against what it then takes?
+"""How far off is the drain time that is foretold when a fifth of a backlog is done?
 
 A backlog is dispatched, then the workers start. When 80 % of it is left, the queue's ``stats()`` are taken; what was
 waiting at that instant is timed until its last job ends. Beside it stands the formula of TaskRunner, from which ours
@@ -133,7 +133,9 @@ def show(found: list[Forecast], processes: int) -> None:
         formula = one.formula / one.actual - 1
         figures = [f"{one.foretold:.2f}", f"{one.actual:.2f}", f"{one.error:+.0%}"]
         target = report.verdict(abs(one.error) * 100, below=WITHIN * 100, unit=" %")
-        rows.append([one.mix, f"{one.jobs:,}", f"{one.left:,}", *figures, target, f"{one.formula:.2f}", f"{formula:+.0%}"])
+        rows.append(
+            [one.mix, f"{one.jobs:,}", f"{one.left:,}", *figures, target, f"{one.formula:.2f}", f"{formula:+.0%}"]
+        )
     report.show(f"Forecast when a fifth is done, {processes} worker process(es)", columns, rows)
 
 
@@ -142,7 +144,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=1, help="each with other random jobs (default 1)")
     parser.add_argument("--seconds", type=float, help="length of a backlog; default 16, with --quick 8")
     parser.add_argument("--processes", type=int, default=1, help="worker processes (default 1)")
-    parser.add_argument("--mix", choices=MIXES, action="append", help="only this one; repeatable (default: all but no-op jobs)")
+    parser.add_argument(
+        "--mix", choices=MIXES, action="append", help="only this one; repeatable (default: all but no-op jobs)"
+    )
     chosen = parser.parse_args(arguments)
     seconds = chosen.seconds or (8.0 if chosen.quick else 16.0)
     found = []
@@ -153,9 +157,7 @@ def main(arguments: list[str]) -> int:
         for turn in range(chosen.rounds):
             for name in chosen.mix or BY_DEFAULT:
                 with ExitStack() as crew:
-                    workers = [
-                        crew.enter_context(Child(server.url, server.namespace)) for _ in range(chosen.processes)
-                    ]
+                    workers = [crew.enter_context(Child(server.url, server.namespace)) for _ in range(chosen.processes)]
                     jobs = backlog(MIXES[name], seconds, chosen.processes, seed=turn)
                     found.append(asyncio.run(foresee(server, workers, name, jobs)))
                 print(f"round {turn + 1}, {name}: {found[-1].error:+.1%}", file=sys.stderr)

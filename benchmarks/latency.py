@@ -51,7 +51,9 @@ async def produce(server: Server, workers: dict[str, Child], rounds: int, count:
         times = dict(zip(KINDS, (lags["ours"], lags["bare"], pings), strict=True))
         for kind, values in times.items():
             if len(values) != WARM_UP + count:
-                raise SystemExit(f"{len(values)} times of {kind!r} and not {WARM_UP + count}: jobs were lost or repeated")
+                raise SystemExit(
+                    f"{len(values)} times of {kind!r} and not {WARM_UP + count}: jobs were lost or repeated"
+                )
         found.append({kind: values[WARM_UP:] for kind, values in times.items()})
         print(f"round {turn + 1} of {rounds}", file=sys.stderr)
     await ours.aclose()
@@ -61,9 +63,7 @@ async def produce(server: Server, workers: dict[str, Child], rounds: int, count:
 
 def round_trips(found: list[dict[str, list[float]]], kind: str, share: float) -> list[float]:
     """A percentile in bare round trips, per round."""
-    return [
-        report.percentile(times[kind], share) / statistics.median(times["bare PING"]) for times in found
-    ]
+    return [report.percentile(times[kind], share) / statistics.median(times["bare PING"]) for times in found]
 
 
 def show(found: list[dict[str, list[float]]], name: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import Any
 
 from . import machine, report
@@ -69,7 +68,7 @@ async def worker_growth(server: Server, jobs: int) -> dict[str, dict[str, float]
     ):
         with Child(server.url, server.namespace) as worker:
             worker.ask("ours", "start")
-            time.sleep(SETTLE)
+            await asyncio.sleep(SETTLE)
             idle = worker.ask("ours", "watch")
             await fill(ours, task, items)
             if task is ours.kept:

@@ -93,7 +93,10 @@ def show(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     widths = [max(len(line[n]) for line in [columns, *rows]) for n in range(len(columns))]
     print(f"\n{caption}")
     for line in [columns, ["-" * width for width in widths], *rows]:
-        cells = [cell.rjust(width) if n else cell.ljust(width) for n, (cell, width) in enumerate(zip(line, widths))]
+        cells = [
+            cell.rjust(width) if n else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         print("  ".join(cells).rstrip())
 
 

@@ -181,7 +181,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, help="default 5, with --quick 2")
     parser.add_argument("--jobs", type=int, default=20_000, help="per measurement (default 20000)")
     parser.add_argument("--python", action="append", metavar="PATH", help="an interpreter to measure; repeatable")
-    parser.add_argument("--uvloop", action="store_true", help="with uvloop; and without as well if --no-uvloop is given")
+    parser.add_argument(
+        "--uvloop", action="store_true", help="with uvloop; and without as well if --no-uvloop is given"
+    )
     parser.add_argument("--no-uvloop", action="store_true", help="with the standard event loop (the default)")
     chosen = parser.parse_args(arguments)
     rounds = chosen.rounds or (2 if chosen.quick else 5)
@@ -190,9 +192,7 @@ def main(arguments: list[str]) -> int:
         server = stack.enter_context(Server(chosen.url))
         about = machine.describe(server)
         report.show_machine(about)
-        variants = [
-            Variant(server, python, uvloop) for python in chosen.python or [sys.executable] for uvloop in loops
-        ]
+        variants = [Variant(server, python, uvloop) for python in chosen.python or [sys.executable] for uvloop in loops]
         for variant in variants:
             variant.open(stack)
         todo = measures(chosen.jobs, max(chosen.jobs // 20, 1))

@@ -17,6 +17,10 @@ PATIENCE = 30.0
 Waiting = tuple[Draft, "asyncio.Future[str | None]"]
 
 
+Waiting = tuple[Draft, asyncio.Future[str | None], float]
+"""A draft, who waits for it, and since when."""
+
+
 class Producer:
     """Sends the drafts of one session."""
 
@@ -34,7 +38,7 @@ class Producer:
     def submit(self, draft: Draft, partition: int) -> asyncio.Future[str | None]:
         """Takes one draft for the next batch. Gives the id of the job that it duplicates, or None for a new job."""
         future: asyncio.Future[str | None] = self._loop.create_future()
-        self._waiting[partition].append((draft, future))
+        self._waiting[partition].append((draft, future, self._loop.time()))
         if partition not in self._sending:
             self._sending[partition] = self._loop.create_task(self._send(partition), name="taskrunner-dispatch")
         return future

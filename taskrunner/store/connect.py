@@ -138,9 +138,11 @@ def translate(error: BaseException) -> RedisError:
     Everything that isn't surely configuration is an outage: MISCONF, NOREPLICAS, LOADING, BUSY, a demoted primary, and
     any reply that we don't know end by themselves or by an operator's hand, and no job must fail for them.
     """
+    if isinstance(error.__cause__, theirs.AuthenticationError):
+        error = error.__cause__  # on a Unix socket the client wraps it into one that says "no connection"
     text = str(error)
     code = text.partition(" ")[0].upper()
-    if isinstance(error, theirs.OutOfMemoryError) or code == "OOM":
+    if isinstance(error, theirs.OutOfMemoryError) or code == "OOM" or "-OOM " in text:  # 6.2 wraps a script's errors
         return QueueFull("Redis is out of memory and refused to take more; nothing was written. Free memory, or wait.")
     if isinstance(error, (theirs.AuthenticationError, theirs.AuthorizationError, theirs.NoPermissionError)) or code in (
         "NOAUTH",
@@ -149,7 +151,8 @@ def translate(error: BaseException) -> RedisError:
         "DENIED",
     ):
         return RedisConfigurationError(f"Redis refuses this user ({_short(text)}); check user name, password and ACL")
-    if "certificate" in text.lower() or "ssl" in text.lower():
+    # By OpenSSL's own codes: a host may be called redis-ssl, and a link that ends in the middle is an outage.
+    if ("[SSL: " in text and "EOF" not in text and "AFTER_CLOSE" not in text) or text.startswith("Invalid SSL"):
         return RedisConfigurationError(
             f"the TLS connection to Redis can't be made ({_short(text)}); check rediss:// and ssl_*"
         )
@@ -255,7 +258,7 @@ class Link:
         return self._connection
 
     async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self.client_id = self._connection, None, None
         if connection is not None:
             self._failed = True
             try:

@@ -8,8 +8,8 @@ from typing import Any
 
 from redis import exceptions as theirs
 
-from ..errors import RedisConfigurationError
-from .connect import Connector, pack, translate, wait_before
+from ..errors import RedisError
+from .connect import Connector, pack, wait_before
 
 Heard = Callable[[str, bytes], None]
 
@@ -38,9 +38,7 @@ class Listener:
                     kind, channel, data = await self._connection.read_response(disable_decoding=True)
                     if kind == b"message":
                         self._heard(channel.decode(), data)
-            except (theirs.RedisError, OSError, EOFError, TimeoutError, RedisConfigurationError, ValueError) as error:
-                if not isinstance(error, RedisConfigurationError):
-                    translate(error)
+            except (theirs.RedisError, OSError, EOFError, TimeoutError, RedisError, ValueError):
                 self._ready.clear()
                 await self._drop()
                 failures += 1

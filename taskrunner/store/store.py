@@ -14,7 +14,7 @@ from typing import Any
 from redis import exceptions as theirs
 
 from ..envelope import Arrival, Draft
-from ..errors import RedisError, RedisUnavailable
+from ..errors import QueueFull, RedisError, RedisUnavailable
 from ..forecast import Load
 from ..outcome import Settlement
 from . import wire
@@ -83,11 +83,16 @@ class Store:
 
     async def prepare(self, partition: PartitionKeys, queues: Sequence[str]) -> None:
         """Makes streams and groups that don't exist; from the first entry, so that what is already there is seen."""
-        await self._control.call(b"SADD", partition.queues, *queues)
+        try:
+            await self._control.call(b"SADD", partition.queues, *queues)
+        except QueueFull:
+            pass  # they will have been there before; whoever dispatches or comes after a restart adds them
         for queue in queues:
             stream = partition.queue(queue).stream
             try:
                 await self._control.call(b"XGROUP", b"CREATE", stream, self.options.group, b"0", b"MKSTREAM")
+            except QueueFull:
+                pass  # a full server must be drained: if the group is really missing, the fetch says so
             except RedisError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
@@ -178,7 +183,7 @@ class Store:
         stream, found = partition.queue(queue).stream, list[Arrival]()
         start: Any = b"-"
         while True:
-            asked = time.monotonic()
+            asked = time.monotonic() - self.options.beat  # pending since nobody knows when: the next beat must renew it
             arguments = [self.options.group, self.options.worker_id, start, BATCH]
             reply = await self._control.run(SWEEP, [stream], arguments)
             found += _arrivals(reply, queue, partition.number, asked)

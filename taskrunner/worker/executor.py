@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 
 from ..envelope import KEPT, Arrival, Delivery, Extra, Unreadable
+from ..errors import Signal
 from ..feature import PackingError, Recipe
 from ..outcome import Again, Expired, Failed, Failure, Outcome, Released, Settlement, Succeeded, describe
 from .inventory import Inventory
@@ -120,13 +121,15 @@ class Executor:
         if tasks:
             await asyncio.wait(tasks, timeout=0.5)
 
-    def interrupt(self, deliveries: Iterable[Arrival], cut: Cut) -> None:
-        """Ends the runs of these deliveries, wherever they are; those that don't run are none of its business."""
-        wanted = set(deliveries)
+    def interrupt(self, deliveries: Iterable[Arrival], cut: Cut) -> int:
+        """Ends the runs of these deliveries, wherever they are, and tells how many; what doesn't run is left alone."""
+        wanted, ended = set(deliveries), 0
         for slot in self._slots:
             if slot.delivery in wanted and slot.cut is None and slot.task is not None:
                 slot.cut = cut
                 slot.task.cancel()
+                ended += 1
+        return ended
 
     def running(self) -> list[Arrival]:
         return [slot.delivery for slot in self._slots if slot.delivery is not None]
@@ -173,8 +176,8 @@ class Executor:
                 inventory.drop(arrival)
             else:
                 inventory.finish(Settlement(arrival, outcome, ended - started, ttl))
-            if copy_context() != clean:
-                return  # the job left context variables behind: the next one gets a new slot
+            if copy_context() != clean or (slot.task is not None and slot.task.cancelling()):
+                return  # the job left context variables or a cancellation behind: the next one gets a new slot
             if ended - burst > BURST:
                 await asyncio.sleep(0)
                 burst = clock()
@@ -192,7 +195,12 @@ class Executor:
             poison = Failed(Failure("DeliveryLimit", text), "delivery limit")
             await self._tell_buried(arrival, poison)
             return poison, None
-        recipe = self._lookup(arrival)
+        try:
+            recipe = self._lookup(arrival)
+        except Exception as error:  # options that came along, from another release or a stranger
+            unusable = Failed(describe(error), "its options can't be used")
+            await self._tell_buried(arrival, unusable)
+            return unusable, None
         if recipe is None:
             outcome = self._unknown(arrival)
             if isinstance(outcome, Failed):
@@ -217,7 +225,10 @@ class Executor:
             outcome = Failed(describe(error.cause), error.reason)
         except BaseException as error:
             cut = slot.cut
-            if cut is not None and isinstance(error, asyncio.CancelledError):
+            # Whatever it makes of being cancelled (a driver raises an error of its own) is not the job's failure; a
+            # Retry, Snooze or GiveUp is the task's own word about it.
+            said = isinstance(error, (Signal, SystemExit, KeyboardInterrupt, GeneratorExit))
+            if cut is not None and not said:
                 self._uncut(slot)
                 return cut.outcome
             if self._closing or isinstance(error, GeneratorExit):

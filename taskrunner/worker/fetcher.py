@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..envelope import Arrival
 from ..errors import RedisUnavailable
-from ..store.connect import GroupMissing, wait_before
+from ..store.connect import wait_before
 from ..store.store import Reader, Store
 from .inventory import Inventory
 from .keeper import Keeper
@@ -27,21 +27,27 @@ class Fetcher:
         self._batch_size = batch_size
         self._turn = 0
         self._failures = 0
+        self._unsure = False  # a reply may have been lost with jobs in it
         self._stopping = False
         self.done = asyncio.Event()
         self.connected = False
 
     async def run(self) -> None:
-        self.connected = True  # the worker has just spoken to the server; an idle fetch takes seconds to say so
+        self.done.clear()
         try:
             while not self._stopping:
                 try:
+                    if self._unsure:
+                        await self._look_again()
+                    self.connected = True  # the server has just answered; an idle fetch takes seconds to say so
                     await self._cycle()
-                    self._failures, self.connected = 0, True
-                except RedisUnavailable as error:
-                    await self._recover(error)
+                    self._failures = 0
+                except RedisUnavailable:
+                    self.connected, self._unsure = False, True
+                    self._failures += 1
+                    await asyncio.sleep(wait_before(self._failures))
         finally:
-            self.connected = False
+            self.connected, self._unsure = False, True
             self.done.set()
 
     async def stop(self) -> None:
@@ -56,7 +62,7 @@ class Fetcher:
                 continue
 
     async def _cycle(self) -> None:
-        room = await self._inventory.wait_for_room()
+        room = await self._inventory.wait_for_room(lambda: self._stopping)
         if self._stopping:
             return
         share = max(1, room // len(self._store.partitions))
@@ -88,25 +94,23 @@ class Fetcher:
                 return arrivals
         return []
 
-    async def _recover(self, error: RedisUnavailable) -> None:
-        """After a failure: the group may be gone, and a reply may have been lost with jobs in it."""
-        self.connected = False
-        self._failures += 1
-        await asyncio.sleep(wait_before(self._failures))
-        if self._stopping:
-            return
-        try:
-            if isinstance(error, GroupMissing):
-                await self._store.prepare(self._reader.partition, self._queues)
-            # First say that we live, then look: whoever reclaims must not take what we are about to find.
-            await self._keeper.beat_now()
-            await self.sweep()
-        except RedisUnavailable:
-            pass  # the next cycle finds out
+    async def _look_again(self) -> None:
+        """After a failure: the group may be gone, and jobs may be ours that we don't know of."""
+        await self._store.prepare(self._reader.partition, self._queues)
+        await self._keeper.beat_now()
+        self._inventory.take(await self.sweep())
+        self._unsure = False
 
-    async def sweep(self) -> None:
-        """Takes up what the server thinks that we hold and we don't know of."""
+    async def sweep(self) -> list[Arrival]:
+        """What the server thinks that we hold and we don't know of."""
+        found: list[Arrival] = []
         for queue in self._queues:
-            known = {(one.queue, one.partition, one.entry_id) for one in self._inventory.held}
-            found = await self._store.sweep(self._reader.partition, queue)
-            self._inventory.take(one for one in found if (one.queue, one.partition, one.entry_id) not in known)
+            # Meanwhile the reclaimer may have taken some of it, and the settler may have recorded some.
+            known = self._known()
+            pending = await self._store.sweep(self._reader.partition, queue)
+            known |= self._known()
+            found += (one for one in pending if (one.queue, one.partition, one.entry_id) not in known)
+        return found
+
+    def _known(self) -> set[tuple[str, int, bytes]]:
+        return {(one.queue, one.partition, one.entry_id) for one in self._inventory.held}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..envelope import Arrival
 from ..forecast import Load
@@ -146,8 +146,9 @@ class Inventory:
         ahead = int(self.meter.rate(time.monotonic()) * READ_AHEAD)
         return self.slots - self.in_hand + ahead
 
-    async def wait_for_room(self) -> int:
-        while (room := self.room()) <= 0:
+    async def wait_for_room(self, stopping: Callable[[], bool]) -> int:
+        """Room for more; a stop need not wait for it, as the slots may be taken for as long as they like."""
+        while (room := self.room()) <= 0 and not stopping():
             self.room_made.clear()
             await self.room_made.wait()
         return room

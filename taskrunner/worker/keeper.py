@@ -94,6 +94,7 @@ class Keeper:
                     break
                 asked, self._asked = self._asked, []
             if self._wedged():
+                self._answer(asked, RedisUnavailable("no heartbeat: the event loop has been blocked"))
                 continue
             try:
                 self._once(asked)

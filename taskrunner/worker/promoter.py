@@ -32,9 +32,8 @@ class Promoter:
                 continue
 
     async def _promote(self, queue: str) -> float:
-        """Moves all that is due in a queue. Returns seconds until the next is."""
-        while True:
-            moved, next_due = await self._store.promote(self._partition, queue)
-            if moved < PROMOTED:
-                return LONGEST_SLEEP if next_due is None else min(next_due, LONGEST_SLEEP)
-            await asyncio.sleep(0)  # a flood of due jobs must not keep the loop to itself
+        """Moves what is due in a queue, so much at a time that no other queue waits for it. Returns seconds to sleep."""
+        moved, next_due = await self._store.promote(self._partition, queue)
+        if moved == PROMOTED:
+            return 0.0
+        return LONGEST_SLEEP if next_due is None else min(next_due, LONGEST_SLEEP)

@@ -121,9 +121,12 @@ class Worker:
         }
 
     def _lost(self, deliveries: Sequence[Arrival]) -> None:
-        log.warning("%d reservations were lost to other workers; their runs here are cancelled", len(deliveries))
+        before = self.inventory.lost
         self.inventory.forfeit(deliveries)
-        self.executor.interrupt(deliveries, LOST)
+        # The others among them were settled while the beat was under way, which is no loss.
+        lost = self.inventory.lost - before + self.executor.interrupt(deliveries, LOST)
+        if lost:
+            log.warning("%d reservations were lost to other workers; their runs here are cancelled", lost)
 
     # -- the life of a worker --------------------------------------------------------------------------------
 
@@ -232,8 +235,7 @@ class Worker:
 
     async def _sign_off(self) -> None:
         for fetcher in self.fetchers:
-            await fetcher.sweep()
-        self.inventory.hand_back(self.inventory.empty_inbox())
+            self.inventory.hand_back(await fetcher.sweep())
         await self.settler.drained(RECORD_GRACE)
         await self.keeper.stop()  # after this no beat can write the worker back into the registry
         for partition in self._store.partitions:

@@ -126,6 +126,24 @@ async def test_a_run_that_is_cut_short_by_a_stop_is_handed_back_and_spends_nothi
     assert runs == [(1, 1), (1, 1)]
 
 
+async def test_a_worker_with_all_slots_taken_stops_within_its_shutdown_timeout(make_runner: MakeRunner) -> None:
+    runner, runs = make_runner(num_workers=1, shutdown_timeout=0.05), list[int]()
+
+    @runner.task
+    async def work(n: int) -> int:
+        runs.append(n)
+        if len(runs) == 1:
+            await asyncio.Event().wait()
+        return n
+
+    async with runner.start():
+        jobs = [await work.dispatch(n) for n in range(3)]
+        await eventually(lambda: runs)
+    assert runs == [0]
+    async with runner.start():
+        assert [await job.result(timeout=10) for job in jobs] == [0, 1, 2]
+
+
 async def test_dispatching_opens_by_itself_and_closing_closes(runner: TaskRunner) -> None:
     task = runner.task(echo)
     async with runner:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ START_LIMIT = 60.0
 
 
 class FleetProblem(Exception):
-    """The workers did not do as they should. The message is one sentence, and what they printed last."""
+    """The workers don't do as they should. The message says what they printed last."""
 
 
 class Fleet:
@@ -56,15 +57,16 @@ class Fleet:
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         assert self._running is not None
-        async with asyncio.timeout(START_LIMIT):
-            while not condition():
-                self._changed.clear()
-                change = asyncio.ensure_future(self._changed.wait())
-                await asyncio.wait([change, self._running], return_when=asyncio.FIRST_COMPLETED)
-                change.cancel()
-                if self._running.done():
-                    self._running.result()
-                    raise FleetProblem("the workers ended before their time: " + " / ".join(self._printed_last))
+        deadline = time.monotonic() + START_LIMIT
+        while not condition():
+            self._changed.clear()
+            change = asyncio.ensure_future(self._changed.wait())
+            await asyncio.wait([change, self._running], timeout=1, return_when=asyncio.FIRST_COMPLETED)
+            change.cancel()
+            if self._running.done():
+                self._running.result()  # raises what it came to
+            if self._running.done() or time.monotonic() > deadline:
+                raise FleetProblem("the workers don't do as they should; they say: " + " / ".join(self._printed_last))
 
     def _happened(self, event: WorkerEvent) -> None:
         process = self._scene.processes.setdefault(event.pid, Process(event.pid))

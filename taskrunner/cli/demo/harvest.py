@@ -15,7 +15,7 @@ from .work import RESERVATION, Report, count_file, runner
 WAITERS = 64
 """Results that are waited for at once. Jobs end about in the order of dispatch, so that is where the next ones come."""
 RESULT_LIMIT = 90.0
-"""Seconds for one result: more than the whole demo takes, so that it ends even if a job never does."""
+"""Seconds for all results: far more than they take, so that the demo ends even if a job never does."""
 QUEUED_IN_A_ROW = 50
 """Jobs that nobody has taken, one after the other, after which those behind them need no look."""
 
@@ -78,7 +78,7 @@ class Jobs:
     async def _collect_from(self, waiting: Iterator[tuple[str, Job[Report]]]) -> None:
         for path, job in waiting:
             try:
-                report = await job.result(timeout=RESULT_LIMIT)
+                report = await job.result(timeout=max(0.1, RESULT_LIMIT - self._scene.work_time))
             except JobError as error:
                 self.harvest.failed[path] = f"{type(error).__name__}: {error}"
             else:

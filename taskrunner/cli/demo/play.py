@@ -70,8 +70,8 @@ async def _play(console: Console) -> int:
 def _title(files: list[str]) -> str:
     size = sum(os.path.getsize(path) for path in files)
     return (
-        f"{len(files):,} files of Python {platform.python_version()}'s standard library ({size / 1e6:.0f} MB) are read, "
-        "hashed and counted by jobs in two processes. One of these will be killed."
+        f"{len(files):,} files of Python {platform.python_version()}'s standard library ({size / 1e6:.0f} MB) "
+        "are read, hashed and counted by jobs in two processes. One of these will be killed."
     )
 
 

@@ -30,6 +30,10 @@ local function replay(key, number)
   if known > tonumber(number) then return redis.error_reply('STALE batch ' .. number .. ' came after ' .. known) end
 end
 
+-- A server that is out of memory refuses a script its first write, unless that can only free some; after it, it refuses
+-- nothing. So what keeps and drains jobs goes on, and only new ones are refused.
+local function insist(zset) call('ZREM', zset, '') end
+
 -- Adds n events to an exponentially decaying sum "value last since"; value / FLOW_WINDOW is the rate per ms.
 local function flow(key, field, n, at)
   local value, since = 0, at

@@ -8,6 +8,7 @@
 -- Closes: a bare XCLAIM would steal back what another worker has taken meanwhile; here only what is still ours, with
 -- the same delivery count, is renewed.
 local at = now()
+insist(KEYS[1])
 guard(KEYS[3], at, tonumber(ARGV[5]), tonumber(ARGV[6]))
 call('ZADD', KEYS[1], at + ARGV[3], ARGV[2])
 call('HSET', KEYS[2], ARGV[2], ARGV[4])

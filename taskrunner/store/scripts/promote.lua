@@ -9,6 +9,7 @@ local bad = mistyped({KEYS[1], 'zset', KEYS[2], 'hash', KEYS[3], 'stream', KEYS[
   KEYS[6], 'hash'})
 if bad then return bad end
 local at = now()
+insist(KEYS[1])
 local ids = call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT', 0, ARGV[1])
 if #ids > 0 then
   local letters, records = call('HMGET', KEYS[2], unpack(ids)), call('HMGET', KEYS[4], unpack(ids))

@@ -13,6 +13,7 @@
 -- what dies then dies of itself.
 local janitor, stream, group, me, queue = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[6]
 local at, reservation = now(), tonumber(ARGV[3])
+insist(KEYS[3])
 if guard(janitor, at, reservation, tonumber(ARGV[4])) then return {'0'} end
 local state = call('HMGET', janitor, 'cursor:' .. queue, 'next:' .. queue, 'shortest:' .. queue)
 local cursor, turn, shortest = state[1] or '0-0', tonumber(state[2] or 0), tonumber(state[3])

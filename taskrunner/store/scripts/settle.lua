@@ -85,6 +85,8 @@ if #acknowledged > 0 then
   else
     call('HINCRBY', KEYS[7], 'kept', #acknowledged)
   end
+else
+  insist(due)
 end
 
 local ended, settled, runs = {}, {}, {}
@@ -103,7 +105,7 @@ local function apply(operations, p, k)
       ended[#ended + 1] = id
     elseif operation == 'u' then
       k = k + 1
-      if call('GET', KEYS[k]) == id then call('DEL', KEYS[k]) end
+      if pcall_('GET', KEYS[k]) == id then call('DEL', KEYS[k]) end -- it may hold anything; too late to complain
     elseif operation == 'd' then
       call('ZADD', KEYS[10], at, id)
       call('HSET', KEYS[11], id, ARGV[p + 1])

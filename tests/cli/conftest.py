@@ -1,0 +1,83 @@
+"""What tests of the command line get: an application in a folder, and commands that are started there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from taskrunner import TaskRunner
+from tests.cli.terminal import Command
+
+APP = """
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from taskrunner import TaskRunner
+
+here = Path(__file__).parent
+runner = TaskRunner(os.environ["URL"], namespace=os.environ["NAMESPACE"], num_workers=4, reservation_timeout=0.5)
+
+
+@runner.task
+async def whoami() -> int:
+    return os.getpid()
+
+
+@runner.task
+async def hold() -> str:
+    (here / "started").touch()
+    while not (here / "gate").exists():
+        await asyncio.sleep(0.01)
+    return "held"
+
+
+@runner.task
+def hold_thread() -> str:
+    (here / "started").touch()
+    while not (here / "gate").exists():
+        time.sleep(0.01)
+    return "held"
+
+
+@runner.on_startup
+def note_server() -> None:
+    (here / f"server-{os.getpid()}").write_text(os.environ.get("TASKRUNNER_EMBEDDED_URL", ""))
+
+
+not_a_runner = 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with an application ``app.py``, whose runner is ``app:runner``. A task that holds goes on when there is
+    a file ``gate``."""
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+@pytest.fixture
+def command(folder: Path, url: str, namespace: str) -> Iterator[Callable[..., Command]]:
+    """Starts commands in the folder, on the test's server and namespace, and makes sure that none outlives the test."""
+    commands: list[Command] = []
+
+    def start(*arguments: str, **environment: str) -> Command:
+        commands.append(Command(folder, *arguments, **{"URL": url, "NAMESPACE": namespace} | environment))
+        return commands[-1]
+
+    yield start
+    (folder / "gate").touch()
+    for one in commands:
+        one.close()
+
+
+@pytest.fixture
+def declared(runner: TaskRunner) -> TaskRunner:
+    """A runner that knows the application's tasks by name."""
+    for name in ("whoami", "hold", "hold_thread"):
+        runner.declare(name)
+    return runner
