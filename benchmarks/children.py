@@ -111,8 +111,10 @@ def event_loop(uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
     """The factory of event loops for ``asyncio.Runner``; None is the standard one."""
     if not uvloop:
         return None
-    import uvloop as fast
-
+    try:
+        import uvloop as fast
+    except ImportError:
+        raise SystemExit(f"{sys.executable} has no uvloop; install it there, or leave out --uvloop") from None
     factory: Callable[[], asyncio.AbstractEventLoop] = fast.new_event_loop
     return factory
 

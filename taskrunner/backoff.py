@@ -39,7 +39,7 @@ class Backoff:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
                 raise TaskOptionError(f"backoff: {name} must be a number of seconds, zero or more, not {value!r}")
-        if not 0 <= self.jitter <= 1:
+        if isinstance(self.jitter, bool) or not isinstance(self.jitter, (int, float)) or not 0 <= self.jitter <= 1:
             raise TaskOptionError(f"backoff: jitter must be between 0.0 and 1.0, not {self.jitter!r}")
 
     @classmethod
@@ -60,7 +60,7 @@ class Backoff:
     @classmethod
     def constant(cls, seconds: float, *, jitter: float = 0.0) -> Backoff:
         """The same delay each time; may be zero."""
-        return cls("constant", seconds, cap=max(seconds, 0), jitter=jitter)
+        return cls("constant", seconds, cap=seconds, jitter=jitter)
 
     def __call__(self, attempt: int) -> float:
         """Seconds to wait after the given attempt failed (1 = the first run)."""

@@ -222,7 +222,7 @@ class Signature:
 
 
 def _is_context(hint: Any, context: type) -> bool:
-    return hint is context or (isinstance(hint, str) and hint.rpartition(".")[2] == context.__name__)
+    return hint is context or (isinstance(hint, str) and hint.strip("'\"").rpartition(".")[2] == context.__name__)
 
 
 def _converted(convert: Convert, value: Any, name: str, task: str) -> Any:

@@ -13,10 +13,6 @@ from .store.store import BATCH, Store
 PATIENCE = 30.0
 """Seconds that a dispatch goes on trying while the server is away. Far less than the server remembers a batch."""
 
-
-Waiting = tuple[Draft, "asyncio.Future[str | None]"]
-
-
 Waiting = tuple[Draft, asyncio.Future[str | None], float]
 """A draft, who waits for it, and since when."""
 
@@ -112,9 +108,11 @@ class Producer:
     async def _send_batch(self, partition: int, batch: list[Waiting]) -> None:
         if not batch:
             return
+        # From when the first of them began to wait: in an outage batches wait for each other, but nobody for their sum.
+        patience = max(0.0, batch[0][2] + PATIENCE - self._loop.time())
         try:
             queue = batch[0][0].queue
-            duplicates = await self._store.dispatch(partition, queue, [draft for draft, _ in batch], PATIENCE)
+            duplicates = await self._store.dispatch(partition, queue, [one[0] for one in batch], patience)
         except TaskRunnerError as error:
             _refuse(batch, error)
         except asyncio.CancelledError:
@@ -123,7 +121,7 @@ class Producer:
         except Exception as error:
             _refuse(batch, PayloadError(f"the job can't be put into words: {error!r}"))
         else:
-            for n, (_, future) in enumerate(batch):
+            for n, (_, future, _) in enumerate(batch):
                 if not future.done():
                     future.set_result(duplicates.get(n))
 
@@ -139,7 +137,7 @@ async def _landed(flying: asyncio.Task[None], following: asyncio.Task[None]) -> 
 
 
 def _refuse(batch: list[Waiting], error: TaskRunnerError) -> None:
-    for _, future in batch:
+    for _, future, _ in batch:
         if not future.done():
             # One exception per caller: a shared one would collect the tracebacks of all of them.
             future.set_exception(type(error)(*error.args))

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
 import anyio.to_thread
 
@@ -18,7 +18,7 @@ from .feature import Call, PackingError, Recipe
 from .features.retries import policy
 from .hooks import Hooks
 from .job import Job, Origin
-from .options import Options
+from .options import DispatchKeywords, Options
 from .payload import JSON, Packer, Serializer, Signature
 from .plan import Plan
 from .session import Session
@@ -97,7 +97,7 @@ class Task(Generic[P, R]):
         """A job to be dispatched later, with ``runner.dispatch_many``."""
         return JobSpec(self._plan, self._origin, args, kwargs)
 
-    def with_options(self, **options: Any) -> BoundTask[P, R]:
+    def with_options(self, **options: Unpack[DispatchKeywords]) -> BoundTask[P, R]:
         """This task with other options for the jobs dispatched through the result; see ``DispatchKeywords``.
 
         Raises TaskOptionError for an unknown option or a wrong value.

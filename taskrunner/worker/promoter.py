@@ -32,7 +32,7 @@ class Promoter:
                 continue
 
     async def _promote(self, queue: str) -> float:
-        """Moves what is due in a queue, so much at a time that no other queue waits for it. Returns seconds to sleep."""
+        """Moves what is due in a queue, so much at a time that no other queue waits for it. Returns seconds to wait."""
         moved, next_due = await self._store.promote(self._partition, queue)
         if moved == PROMOTED:
             return 0.0

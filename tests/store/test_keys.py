@@ -1,0 +1,143 @@
+"""The table of keys in store/keys.py is what really stands in the server, type by type and lifetime by lifetime."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskrunner import Backoff, Job, JobContext, Snooze, TaskRunner
+from taskrunner.store import keys as module
+from taskrunner.store.keys import PERMANENT, Keyspace
+from tests.waiting import eventually
+
+MakeRunner = Callable[..., TaskRunner]
+ROW = re.compile(r"    (\S+)\s+(stream|zset|hash|set|string)\s+(\S.*?)\s{2,}(\S.*?)\s{2,}(\S.*)")
+
+
+def table() -> dict[str, tuple[str, str]]:
+    """Beginning of the name → type and lifetime, from the docstring."""
+    assert module.__doc__ is not None
+    rows = [match.groups() for line in module.__doc__.splitlines() if (match := ROW.fullmatch(line))]
+    return {re.sub("[A-Z]+$", "", name): (kind, lifetime) for name, kind, lifetime, *_ in rows}
+
+
+def row_of(name: str) -> str | None:
+    found = [row for row in table() if (name.startswith(row) if row.endswith(":") else name == row)]
+    return found[0] if found else None
+
+
+async def busy_run(runner: TaskRunner, seen: Callable[[], Any]) -> None:
+    """Every kind of job, and every way in which one can end or wait; ``seen`` is called while all of it goes on."""
+    go = asyncio.Event()
+
+    @runner.task(unique=True, unique_for=60, reservation_timeout=3)
+    async def hold() -> None:
+        await go.wait()
+
+    @runner.task(max_retry=1, backoff=Backoff.constant(0.01))
+    async def bad(ctx: JobContext) -> None:
+        raise ValueError
+
+    @runner.task(queue="mail")
+    async def snooze(ctx: JobContext) -> None:
+        if not go.is_set():
+            raise Snooze(0.05)
+
+    runner.on_long_queue(threshold=0.2)(lambda stats: None)
+    async with runner.start():
+        jobs: list[Job[Any]] = [await task.dispatch() for task in (hold, bad, snooze)]
+        jobs.append(await snooze.with_options(id="mine", delay=0.1, expires=60).dispatch())
+        waiting = [asyncio.create_task(job.wait(timeout=20)) for job in jobs]
+        for _ in range(10):
+            await asyncio.sleep(0.03)
+            await seen()
+        go.set()
+        await asyncio.gather(*waiting)
+        await seen()
+    await seen()
+
+
+@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_every_key_of_a_busy_run_is_in_the_table_with_its_type(
+    make_runner: MakeRunner, redis_client: redis.asyncio.Redis, namespace: str, partitions: int
+) -> None:
+    runner = make_runner(partitions=partitions)
+    kinds: dict[str, str] = {}
+
+    async def seen() -> None:
+        async for key in redis_client.scan_iter(match=f"*{namespace}*", count=1000):
+            prefix, _, name = key.decode().partition("}:")
+            assert re.fullmatch(rf"taskrunner:{{{namespace}\.\d", prefix), key
+            kind = (await redis_client.type(key)).decode()
+            if kind != "none":
+                kinds[name] = kind
+
+    await busy_run(runner, seen)
+    rows = {name: row_of(name) for name in kinds}
+    assert [name for name, row in rows.items() if row is None] == []
+    assert {row: kinds[name] for name, row in rows.items()} == {row: table()[row or ""][0] for row in rows.values()}
+    assert set(rows.values()) == set(table()), "and every row of the table was seen"
+
+
+@pytest.mark.leaves("dead:", "dead-letters:")
+async def test_after_a_drain_only_the_permanent_keys_stay_without_an_end(
+    make_runner: MakeRunner, redis_client: redis.asyncio.Redis, namespace: str
+) -> None:
+    runner = make_runner()
+    await busy_run(runner, lambda: eventually(lambda: True))
+    await runner.aclose()
+    stays = set[str]()
+    async for key in redis_client.scan_iter(match=f"*{namespace}*", count=1000):
+        if await redis_client.pttl(key) < 0:
+            stays.add(key.decode().partition("}:")[2])
+    dead = {"dead:default", "dead-letters:default"}
+    assert dead <= stays
+    assert all(name.startswith(PERMANENT) for name in stays - dead)
+
+
+def test_the_permanent_set_is_that_of_the_table() -> None:
+    permanent = {row for row, (_, lifetime) in table().items() if lifetime == "permanent"}
+    assert permanent == set(PERMANENT)
+
+
+def test_the_page_for_operators_names_the_same_permanent_keys() -> None:
+    page = Path(__file__).parents[2] / "docs" / "internals.md"
+    if not page.exists():
+        pytest.skip("the page is not written yet")
+    text = page.read_text()
+    assert [row for row in PERMANENT if row not in text] == []
+
+
+# -- partitions -----------------------------------------------------------------------------------------------------
+
+
+@given(st.text(min_size=1), st.integers(1, 50))
+def test_a_jobs_partition_is_always_the_same_one_of_those_there_are(text: str, partitions: int) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    number = Keyspace("p", "n", partitions).partition_of(text)
+    assert 0 <= number < partitions
+    assert Keyspace("p", "n", partitions).partition_of(text) == number
+
+
+def test_jobs_spread_over_the_partitions() -> None:
+    keyspace = Keyspace("p", "n", 4)
+    counts = [0] * 4
+    for n in range(4000):
+        counts[keyspace.partition_of(f"job {n}")] += 1
+    assert min(counts) > 800
+
+
+def test_all_keys_of_a_partition_share_one_hash_tag() -> None:
+    for number, keys in enumerate(Keyspace("prefix", "name", 2).partitions):
+        names = [keys.live, keys.job("{x}"), keys.unique("d"), keys.period("d"), keys.batch("c"), keys.queue("q").stream]
+        tags = {re.search(r"\{(.*?)\}", name).group(1) for name in names}  # type: ignore[union-attr]
+        assert tags == {f"name.{number}"}

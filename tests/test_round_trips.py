@@ -1,0 +1,206 @@
+"""Round trips are per batch and not per job. Counted by the server itself, from ``INFO commandstats``.
+
+The server counts what a client sends, and also what a script calls while it runs. To tell them apart: a command counts
+as sent when no script of ours calls it, for what scripts call is read from their texts. ``EVALSHA``, ``EVAL``,
+``XREADGROUP``, ``PING``, ``CLIENT …``, ``XGROUP CREATE``, ``SUBSCRIBE`` and whatever else somebody might come to send
+are all among those. What this can't see is a command that both send (``TIME``, once per connect); so where the server
+also counts commands per connection (``tot-cmds`` in ``CLIENT LIST``, Valkey 9), the sum of those is held against the
+same limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from taskrunner import TaskRunner
+from tests.faults.servers import Server
+from tests.waiting import eventually
+
+JOBS = 10_000
+
+
+def called_by_scripts() -> set[str]:
+    """The commands that scripts call, as ``INFO commandstats`` names them."""
+    called: set[str] = set()
+    for script in (resources.files("taskrunner.store") / "scripts").iterdir():
+        if script.name.endswith(".lua"):
+            for name, argument in re.findall(r"call_?\('(\w+)'(?:, '(\w+)')?", script.read_text()):
+                called |= {name.lower(), f"{name}|{argument}".lower()}
+    return called
+
+
+class Account:
+    """What clients have sent to a server since the account was opened."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self.client = client
+        self._inside = called_by_scripts()
+        self._before: dict[str, int] = {}
+
+    async def open(self) -> Account:
+        self._before = await self._counts()
+        return self
+
+    async def sent(self) -> dict[str, int]:
+        """How often which command was sent, without those that this account itself has sent."""
+        counts = await self._counts()
+        sent = {name: count - self._before.get(name, 0) for name, count in counts.items()}
+        return {name: count for name, count in sent.items() if count and name not in ("info", "client|list")}
+
+    async def _counts(self) -> dict[str, int]:
+        figures = await self.client.info("commandstats")
+        names = {name: name.removeprefix("cmdstat_") for name in figures}
+        return {plain: figures[name]["calls"] for name, plain in names.items() if plain not in self._inside}
+
+    async def by_connection(self) -> int | None:
+        """How many commands all other connections that are open now have sent; None when the server doesn't tell."""
+        mine = await self.client.client_id()
+        others = [one for one in await self.client.client_list() if int(one["id"]) != mine]
+        return sum(int(one["tot-cmds"]) for one in others) if others and "tot-cmds" in others[0] else None
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async with Server(tmp_path / "server") as server:
+        yield server
+
+
+@pytest.fixture
+async def account(server: Server) -> AsyncIterator[Account]:
+    async with redis.asyncio.Redis.from_url(server.url, protocol=2, single_connection_client=True) as client:
+        yield await Account(client).open()
+
+
+@pytest.fixture
+def make(server: Server, make_runner: Callable[..., TaskRunner]) -> Callable[..., TaskRunner]:
+    def make(**options: object) -> TaskRunner:
+        return make_runner(server.url, **{"reservation_timeout": 30, **options})
+
+    return make
+
+
+def test_the_account_knows_what_scripts_call() -> None:
+    called = called_by_scripts()
+    assert {"time", "xack", "xpending", "xgroup|delconsumer"} <= called
+    assert not {"evalsha", "eval", "xreadgroup", "client|id", "ping", "xgroup|create"} & called
+
+
+@pytest.mark.parametrize("ignore_result", [False, True], ids=["results kept", "results not kept"])
+async def test_draining_ten_thousand_jobs_costs_fewer_than_600_commands(
+    ignore_result: bool, make: Callable[..., TaskRunner], account: Account
+) -> None:
+    producer, consumer = make(), make()
+    done, drained = 0, asyncio.Event()
+
+    async def noop() -> None:
+        nonlocal done
+        done += 1
+        if done == JOBS:
+            drained.set()
+
+    job = producer.task(ignore_result=ignore_result)(noop).job()
+    consumer.task(ignore_result=ignore_result)(noop)
+    await producer.dispatch_many([job] * JOBS)
+    await producer.aclose()
+    await account.open()
+    async with consumer.start():
+        await drained.wait()
+        await eventually(lambda: _settled(consumer, JOBS))
+        connected = await account.by_connection()
+    sent = await account.sent()
+    assert 0 < sum(sent.values()) < 600, sent
+    assert connected is None or 0 < connected < 600
+
+
+async def _none_pending(account: Account, runner: TaskRunner) -> bool:
+    stream = runner.session().store.partitions[0].queue("default").stream
+    return (await account.client.xpending(stream, "taskrunner"))["pending"] == 0
+
+
+async def _settled(runner: TaskRunner, count: int) -> bool:
+    stats = await runner.stats("default")
+    return stats.per_task["noop"].succeeded == count
+
+
+async def test_a_thousand_concurrent_dispatches_cost_fewer_than_20_commands(
+    make: Callable[..., TaskRunner], account: Account
+) -> None:
+    producer = make()
+
+    @producer.task
+    async def noop(n: int) -> None: ...
+
+    await asyncio.gather(*(noop.dispatch(n) for n in range(1000)))
+    connected, sent = await account.by_connection(), await account.sent()
+    assert (await producer.stats("default")).waiting == 1000
+    assert 0 < sum(sent.values()) < 20, sent
+    assert connected is None or 0 < connected < 20
+
+
+async def test_outcomes_of_jobs_that_finish_together_are_recorded_together(
+    make: Callable[..., TaskRunner], account: Account
+) -> None:
+    runner = make(num_workers=400)
+    release = asyncio.Event()
+    running = 0
+
+    @runner.task
+    async def noop() -> None:
+        nonlocal running
+        running += 1
+        await release.wait()
+
+    async with runner.start():
+        await runner.dispatch_many([noop.job()] * 400)
+        await eventually(lambda: running == 400)
+        await account.open()
+        release.set()
+        await eventually(lambda: _none_pending(account, runner))
+        sent = await account.sent()
+    # 400 outcomes are two batches of 200; the first may go out with what had finished by then.
+    assert 0 < sum(sent.values()) < 15, sent
+
+
+async def test_heartbeats_are_per_batch_and_not_per_job(make: Callable[..., TaskRunner], account: Account) -> None:
+    runner = make(reservation_timeout=2, num_workers=200)
+    release = asyncio.Event()
+    running = 0
+
+    @runner.task
+    async def hold() -> None:
+        nonlocal running
+        running += 1
+        await release.wait()
+
+    async with runner.start():
+        await eventually(lambda: runner.ready)
+        await account.open()
+        await asyncio.sleep(2)
+        idle = await account.sent()
+        await runner.dispatch_many([hold.job()] * 200)
+        await eventually(lambda: running == 200)
+        await asyncio.sleep(1)  # until the heartbeats include them
+        await account.open()
+        await asyncio.sleep(2)
+        busy = await account.sent()
+        release.set()
+    # Four heartbeats in either time, and eight looks for silent workers; with slots that are full nothing is fetched.
+    assert 0 < sum(busy.values()) < sum(idle.values()) + 5, (idle, busy)
+
+
+async def test_an_idle_worker_sends_a_handful_of_commands(make: Callable[..., TaskRunner], account: Account) -> None:
+    runner = make()
+    async with runner.start():
+        await eventually(lambda: runner.ready)
+        await account.open()
+        await asyncio.sleep(3)
+        sent = await account.sent()
+    # In 3 s: a fetch that waits 2 s on the server, once or twice; a look for silent workers and one for due jobs.
+    assert sum(sent.values()) < 10, sent
