@@ -81,6 +81,6 @@ class Backoff:
 
     def _power(self, attempt: int) -> float:
         try:
-            return self.base * self.factor ** (attempt - 1)
+            return self.base * float(self.factor) ** (attempt - 1)  # whole numbers would grow without end
         except OverflowError:
             return self.cap

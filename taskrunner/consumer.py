@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,11 +21,19 @@ from .store.heart import Heart
 from .task import Task
 from .worker.worker import Worker, WorkerOptions
 
+log = logging.getLogger("taskrunner.worker")
+
 
 class Home(Registry, Hooking):
     """What a consumer needs of its runner: the tasks, the hooks, the settings and the state for tasks."""
 
     state: Any
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    """A worker that ends by a bug of ours is told of at once, and not only when somebody stops the runner."""
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("the worker of this runner ended, and consumes no more", exc_info=task.exception())
 
 
 class Consumer:
@@ -58,6 +67,7 @@ class Consumer:
         session.on_notice, session.on_gap = self._worker.heard, self._worker.look_again
         session.listen()
         self._task = asyncio.create_task(self._worker.run(), name="taskrunner-worker")
+        self._task.add_done_callback(_told)
 
     @property
     def ready(self) -> bool:

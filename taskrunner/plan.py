@@ -70,9 +70,21 @@ class Plan:
         fills = (feature.on_dispatch(task, self.options) for feature in features.FEATURES)
         self._fills: tuple[Fill, ...] = tuple(fill for fill in fills if fill is not None)
 
-    def draft(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: int) -> Draft:
-        """One job, ready to be sent. Raises PayloadError; nothing was written then."""
-        payload = self._packer.pack(args, kwargs)
+    @property
+    def plain(self) -> bool:
+        """True when nothing but the packing of the arguments can fail."""
+        return not self._fills
+
+    def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """The arguments as they travel. Raises PayloadError."""
+        return self._packer.pack(args, kwargs)
+
+    def draft(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: int, payload: bytes | None = None
+    ) -> Draft:
+        """One job, ready to be sent; ``payload`` if the arguments are packed already. Raises PayloadError."""
+        if payload is None:
+            payload = self.pack(args, kwargs)
         id = self._id
         envelope = Envelope(id or new_id(), self.task, now, TRACKED | KEPT, 1, {**self._extras}, payload)
         draft = Draft(envelope, self.queue, self._delay, self._due, id is not None)

@@ -4,17 +4,21 @@ whatever is dispatched meanwhile is the next batch. No timer: a lone dispatch go
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from .envelope import Draft
 from .errors import PayloadError, RedisError, TaskRunnerError
-from .store.store import BATCH, Store
+from .store.store import BATCH, BATCH_BYTES, Store
 
 PATIENCE = 30.0
 """Seconds that a dispatch goes on trying while the server is away. Far less than the server remembers a batch."""
 
 Waiting = tuple[Draft, asyncio.Future[str | None], float]
 """A draft, who waits for it, and since when."""
+Accepted = tuple[str, int, bool]
+"""The id of a job that is on the server, its partition, and whether that was there before."""
+T = TypeVar("T")
 
 
 class Producer:
@@ -39,30 +43,33 @@ class Producer:
             self._sending[partition] = self._loop.create_task(self._send(partition), name="taskrunner-dispatch")
         return future
 
-    async def dispatch_many(self, drafts: Sequence[Draft]) -> list[tuple[int, str | None]]:
-        """Sends drafts in chunks, one round trip each. Returns each one's partition and what ``dispatch`` returns."""
-        accepted: list[tuple[int, str | None]] = [(0, None)] * len(drafts)
-        places: dict[tuple[int, str], list[int]] = {}
-        for index, draft in enumerate(drafts):
-            places.setdefault((self.partition_of(draft), draft.queue), []).append(index)
+    async def dispatch_many(self, drafts: Iterable[Draft]) -> list[Accepted]:
+        """Sends drafts in chunks, one round trip each, and returns what became of them, in their order.
 
-        async def send(partition: int, queue: str, chunk: list[int]) -> None:
-            batch = [drafts[index] for index in chunk]
-            duplicates = await self._store.dispatch(partition, queue, batch, PATIENCE)
-            for n, index in enumerate(chunk):
-                accepted[index] = (partition, duplicates.get(n))
-
-        # While the server works on one chunk the next is put into words; it goes out when its turn comes.
-        flying: asyncio.Task[None] | None = None
-        for (partition, queue), indexes in places.items():
-            for start in range(0, len(indexes), BATCH):
-                following = asyncio.create_task(send(partition, queue, indexes[start : start + BATCH]))
-                await asyncio.sleep(0)
-                if flying is not None:
-                    await _landed(flying, following)
-                flying = following
+        They may be made on the way: while the server works on one chunk the next is put into words.
+        """
+        accepted: list[Accepted] = []
+        flying: asyncio.Task[list[Accepted]] | None = None
+        for chunk in _chunks(drafts):
+            following = asyncio.create_task(self._send_chunk(chunk))
+            await asyncio.sleep(0)
+            if flying is not None:
+                accepted += await _landed(flying, following)
+            flying = following
         if flying is not None:
-            await flying
+            accepted += await flying
+        return accepted
+
+    async def _send_chunk(self, chunk: list[Draft]) -> list[Accepted]:
+        places: dict[tuple[int, str], list[int]] = {}
+        for index, draft in enumerate(chunk):
+            places.setdefault((self.partition_of(draft), draft.queue), []).append(index)
+        accepted = [(draft.envelope.id, 0, False) for draft in chunk]
+        for (partition, queue), indexes in places.items():
+            batch = chunk if len(places) == 1 else [chunk[index] for index in indexes]
+            duplicates = await self._store.dispatch(partition, queue, batch, PATIENCE)
+            for n, index in enumerate(indexes):
+                accepted[index] = (duplicates.get(n, accepted[index][0]), partition, n in duplicates)
         return accepted
 
     async def close(self) -> None:
@@ -75,7 +82,7 @@ class Producer:
             await self._send_all(partition, self._waiting[partition])
         finally:
             # Here and not in a callback: whoever dispatches after this instant must start another task.
-            del self._sending[partition]
+            self._sending.pop(partition, None)
 
     async def _send_all(self, partition: int, waiting: list[Waiting]) -> None:
         flying: asyncio.Task[None] | None = None
@@ -97,11 +104,14 @@ class Producer:
     def _next(waiting: list[Waiting]) -> list[Waiting]:
         """The next drafts of one queue, as one script takes them."""
         queue = waiting[0][0].queue
-        batch = [one for one in waiting[:BATCH] if one[0].queue == queue]
-        if len(batch) == len(waiting[:BATCH]):
-            del waiting[:BATCH]
-        else:
-            waiting[:BATCH] = [one for one in waiting[:BATCH] if one[0].queue != queue]
+        batch: list[Waiting] = []
+        size = 0
+        for one in waiting[:BATCH]:
+            size += len(one[0].envelope.payload)
+            if one[0].queue != queue or (batch and size > BATCH_BYTES):
+                break
+            batch.append(one)
+        del waiting[: len(batch)]
         # Whoever was cancelled before the batch went out has no job.
         return [one for one in batch if not one[1].cancelled()]
 
@@ -126,10 +136,24 @@ class Producer:
                     future.set_result(duplicates.get(n))
 
 
-async def _landed(flying: asyncio.Task[None], following: asyncio.Task[None]) -> None:
+def _chunks(drafts: Iterable[Draft]) -> Iterator[list[Draft]]:
+    """Cuts drafts into what one script call takes."""
+    chunk: list[Draft] = []
+    size = 0
+    for draft in drafts:
+        size += len(draft.envelope.payload)
+        if len(chunk) == BATCH or (chunk and size > BATCH_BYTES):
+            yield chunk
+            chunk, size = [], len(draft.envelope.payload)
+        chunk.append(draft)
+    if chunk:
+        yield chunk
+
+
+async def _landed(flying: asyncio.Task[T], following: asyncio.Task[T]) -> T:
     """Waits for a chunk; when it fails, or the caller is cancelled, the chunk after it is stopped."""
     try:
-        await flying
+        return await flying
     except BaseException:
         following.cancel()
         await asyncio.wait([following])

@@ -73,6 +73,7 @@ class Registry:
         return task
 
     def find(self, task: Task[..., Any] | str) -> Task[..., Any]:
+        """The task of that name, or the task itself. Raises UnknownTask, which tells the nearest name."""
         if isinstance(task, Task):
             return task
         found = self.tasks.get(task)

@@ -104,7 +104,7 @@ class TaskRunner(Home):
         self.owns_server = redis == "embedded://"
         """True when the server is that of this process alone: whoever starts several processes must share one out."""
         self._connector = _connector(redis)
-        self._session: Session | None = None
+        self._sessions: dict[asyncio.AbstractEventLoop, Session] = {}
         self._consumer: Consumer | None = None
         self._started = False
         if long_queue_hook is not None:
@@ -136,12 +136,12 @@ class TaskRunner(Home):
         """
         session = await self.opened()
         now = session.store.clock.now()
-        drafts = [spec.plan.draft(spec.args, spec.kwargs, now) for spec in specs]
+        # All arguments are packed before the first is sent; the rest of a draft is made when its chunk is. A draft
+        # with a key of the user's making is made at once, as that can fail too.
+        packed = [spec.pack(now) for spec in specs]
+        drafts = (spec.draft(done, now) for spec, done in zip(specs, packed, strict=True))
         accepted = await session.producer.dispatch_many(drafts)
-        return [
-            Job(duplicate or draft.envelope.id, spec.origin, partition, duplicate is not None)
-            for spec, draft, (partition, duplicate) in zip(specs, drafts, accepted, strict=True)
-        ]
+        return [Job(id, one.origin, place, known) for one, (id, place, known) in zip(specs, accepted, strict=True)]
 
     def job(self, id: str) -> Job[Any]:
         """The handle of a job by its id; whether there is such a job shows when it is asked."""
@@ -165,23 +165,30 @@ class TaskRunner(Home):
     # -- opening and closing ---------------------------------------------------------------------------------
 
     def session(self) -> Session:
-        """What is open in the running loop; made when there is nothing."""
-        if self._session is None or self._session.loop is not asyncio.get_running_loop():
-            chosen = self.settings
-            client = secrets.token_hex(8)
-            store_options = StoreOptions(
-                chosen.consumer_group,
-                f"{chosen.consumers_prefix}-{socket.gethostname()}-{secrets.token_hex(6)}",
-                client,
-                chosen.reservation_timeout,
-                chosen.beat,
-                chosen.result_ttl,
-                chosen.delete_on_ack,
-            )
-            keyspace = Keyspace(chosen.key_prefix, chosen.namespace, chosen.partitions)
-            store = Store(self._connector, keyspace, store_options)
-            self._session = Session(store, self._connector, client)
-        return self._session
+        """What is open in the running loop; made when there is nothing. A thread's own loop has its own."""
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None:
+            for other in [one for one in self._sessions if one.is_closed()]:
+                self._sessions.pop(other, None)  # asyncio.run() ended without aclose()
+            session = self._sessions[loop] = self._new_session()
+        return session
+
+    def _new_session(self) -> Session:
+        chosen = self.settings
+        client = secrets.token_hex(8)
+        store_options = StoreOptions(
+            chosen.consumer_group,
+            f"{chosen.consumers_prefix}-{socket.gethostname()}-{secrets.token_hex(6)}",
+            client,
+            chosen.reservation_timeout,
+            chosen.beat,
+            chosen.result_ttl,
+            chosen.delete_on_ack,
+        )
+        keyspace = Keyspace(chosen.key_prefix, chosen.namespace, chosen.partitions)
+        store = Store(self._connector, keyspace, store_options)
+        return Session(store, self._connector, client)
 
     async def opened(self) -> Session:
         """The session, connected. Raises RedisError."""
@@ -191,9 +198,9 @@ class TaskRunner(Home):
         return session
 
     async def aclose(self) -> None:
-        """Closes the connections that dispatching opened. The runner can be used again."""
-        session, self._session = self._session, None
-        if session is not None and session.loop is asyncio.get_running_loop():
+        """Closes the connections that dispatching opened in this loop. The runner can be used again."""
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
             await session.close()
 
     async def __aenter__(self) -> TaskRunner:

@@ -23,14 +23,13 @@ class Session:
     """Opened lazily by the first dispatch, or by ``start()``; bound to the loop that opened it."""
 
     def __init__(self, store: Store, connector: Connector, client_id: str) -> None:
-        self.loop = asyncio.get_running_loop()
         self.store = store
         self.producer = Producer(store)
         self._client_id = client_id
         self._listener = Listener(connector, self._heard, self._gap)
         self._listening: asyncio.Task[None] | None = None
         self._waiters: dict[str, set[asyncio.Event]] = {}
-        self._opening: asyncio.Lock = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
         self.on_notice: Callable[[str], None] | None = None
         self.on_gap: Callable[[], None] | None = None
 
@@ -42,11 +41,20 @@ class Session:
         """Connects, unless that is done; tries for a while when the server is away. Raises RedisError."""
         if self.store.clock.known:
             return
-        async with self._opening:
-            if not self.store.clock.known:
-                await persist(self.store.open, PATIENCE)
+        # One task and not a lock, which would let a thousand first dispatches through one by one, in small batches.
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(persist(self.store.open, PATIENCE), name="taskrunner-open")
+        opening = self._opening
+        await asyncio.wait([opening])
+        if opening.cancelled():
+            raise RedisUnavailable("the runner was closed before it was connected")
+        if error := opening.exception():
+            # One exception per caller: a shared one would collect the tracebacks of all of them.
+            raise type(error)(*error.args)
 
     async def close(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
         await self.producer.close()
         if self._listening is not None:
             self._listening.cancel()

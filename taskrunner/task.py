@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from . import features
 from .context import JobContext, Surroundings, current
-from .envelope import Delivery
+from .envelope import Delivery, Draft
 from .errors import PayloadError, PayloadTooLarge
 from .feature import Call, PackingError, Recipe
 from .features.retries import policy
@@ -43,6 +43,15 @@ class JobSpec(Generic[R]):
         self.origin = origin
         self.args = args
         self.kwargs = kwargs
+
+    def pack(self, now: int) -> bytes | Draft:
+        """As much of the job as can fail: its arguments as bytes, or all of it."""
+        payload = self.plan.pack(self.args, self.kwargs)
+        return payload if self.plan.plain else self.plan.draft(self.args, self.kwargs, now, payload)
+
+    def draft(self, packed: bytes | Draft, now: int) -> Draft:
+        """The rest of what ``pack`` began."""
+        return packed if isinstance(packed, Draft) else self.plan.draft(self.args, self.kwargs, now, packed)
 
     def __repr__(self) -> str:
         return f"<JobSpec {self.plan.task} {self.args} {self.kwargs}>"
@@ -86,7 +95,7 @@ class Task(Generic[P, R]):
     # -- dispatching -----------------------------------------------------------------------------------------
 
     def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Job[R]]:
-        """Dispatches a job: ``job = await task.dispatch(...)``. One round trip, shared with the dispatches that run at the same time.
+        """Dispatches a job: ``job = await task.dispatch(...)``. One round trip, shared with concurrent dispatches.
 
         Raises PayloadError (nothing written), QueueFull (nothing written), RedisConfigurationError, or
         RedisUnavailable when the server stayed away: the job may then have been accepted or not.
@@ -209,7 +218,8 @@ async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) ->
     """Runs a plain function in a thread, in which ``current_job()`` works.
 
     A thread can't be cancelled: when the run is, its slot and its reservation stay taken until the function returns,
-    and then the cancellation goes on. So it never runs twice at once.
+    and then the cancellation goes on. So it runs twice at once only when a stop gave it up (after the shutdown
+    timeout) or its reservation was lost.
     """
 
     def call() -> tuple[Any, BaseException | None]:

@@ -115,7 +115,12 @@ def test_no_module_is_part_of_a_cycle() -> None:
 def test_the_rules_of_the_project_file_hold_too() -> None:
     pytest.importorskip("importlinter", reason="comes with the extra lint")
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"]
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command; lint_imports_command()",
+        "--no-cache",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
     assert f"Contracts: {len(contracts)} kept, 0 broken." in done.stdout
@@ -131,5 +136,7 @@ runner = taskrunner.TaskRunner("redis://127.0.0.1:1")
 runner.declare("x")
 print("fine")
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout == "fine\n", done.stderr

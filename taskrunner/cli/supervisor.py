@@ -120,7 +120,7 @@ class Supervisor:
                     self.tell(WorkerEvent("ended", pid, code))
                 return
             quick = quick + 1 if time.monotonic() - began < QUICK else 0
-            pause = min(FIRST_PAUSE * 2 ** (quick - 2), LONGEST_PAUSE) if quick > 1 else 0.0
+            pause = pause_before(quick)
             self.tell(WorkerEvent("ended", pid, code, pause))
             try:
                 await asyncio.wait_for(self._stopping.wait(), pause)
@@ -201,6 +201,12 @@ class Supervisor:
                 await asyncio.to_thread(embedded.locate, "embedded://")  # starts it again when it is dead
             except EmbeddedServerError as error:
                 print(f"taskrunner: {error}", file=sys.stderr)
+
+
+def pause_before(quick: int) -> float:
+    """Seconds before a replacement, after so many workers in a row that died quickly."""
+    # The exponent has a limit of its own: after a night of deaths it would be beyond what a float can hold.
+    return min(FIRST_PAUSE * 2 ** min(quick - 2, 10), LONGEST_PAUSE) if quick > 1 else 0.0
 
 
 async def _read_lines(reader: asyncio.StreamReader, pid: int, output: Callable[[int, str], None]) -> None:

@@ -30,6 +30,8 @@ BATCH = 200
 """Most items of one script call: about a millisecond of server time."""
 BLOCK = 2.0
 """Seconds that a fetch may wait on the server. A reader that is frozen in it can swallow a batch, so it is short."""
+BATCH_BYTES = 1_000_000
+"""Most bytes of letters in one script call, unless one alone has more: some milliseconds of server time."""
 PROMOTED = 200
 RECLAIMED = 100
 
@@ -158,7 +160,7 @@ class Store:
         """Moves up to 200 due jobs of a queue into its stream. Returns how many, and seconds until the next is due."""
         names = partition.queue(queue)
         keys = [names.due, names.letters, names.stream, partition.live, names.waiting, names.rates]
-        moved, wait, now = await self._control.run(PROMOTE, keys, [PROMOTED, queue])
+        moved, wait, now = await self._control.run(PROMOTE, keys, [PROMOTED, queue, BATCH_BYTES])
         self.clock.learn(now)
         return moved, None if wait < 0 else wait / 1000
 
@@ -199,7 +201,8 @@ class Store:
 
     async def leave(self, partition: PartitionKeys, queues: Sequence[str]) -> int:
         """Signs this worker off. Returns how many streams still have entries pending for it."""
-        keys = [partition.workers, partition.worker_facts, *(partition.queue(queue).stream for queue in queues)]
+        keys = [partition.workers, partition.worker_facts, partition.leader]
+        keys += [partition.queue(queue).stream for queue in queues]
         arguments = [self.options.group, self.options.worker_id]
         return int(await self._control.run(LEAVE, keys, arguments, timeout=5))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from ..envelope import Delivery, Envelope, Unreadable
+from ..envelope import Delivery, Envelope, Extra, Unreadable
 from ..outcome import Failed
 
 VERSION = b"t1"
@@ -48,7 +48,7 @@ def unseal(letter: bytes) -> Envelope:
         extras = rest[0] if rest else {}
     if type(id) is not str or type(task) is not str or type(flags) is not int or type(attempt) is not int:
         raise ValueError("its head is not that of a job")
-    if type(enqueued_at) is not int or type(extras) is not dict:
+    if type(enqueued_at) is not int or type(extras) is not dict or type(extras.get(Extra.DELIVERIES, 0)) is not int:
         raise ValueError("its head is not that of a job")
     return Envelope(id, task, enqueued_at, flags, attempt, extras, payload)
 

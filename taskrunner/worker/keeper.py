@@ -50,7 +50,7 @@ class Keeper:
         self._stopping = False
         self._thread: threading.Thread | None = None
         self.confirmed = 0.0
-        """monotonic time before the last beat that was confirmed: every reservation lasts from here at least."""
+        """monotonic time before the last beat that was confirmed; it renewed all that was older than half a beat."""
         self.silent = False
 
     def start(self) -> None:

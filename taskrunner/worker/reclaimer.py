@@ -56,4 +56,5 @@ class Reclaimer:
             self._inventory.take(arrivals)
             if arrivals:
                 log.warning("took over %d jobs of queue %r from workers that fell silent", len(arrivals), queue)
-            more = more and self._inventory.room() > 0
+            # With a small limit a call looks at few entries: go on until there was something, or all has been seen.
+            more = more and (self._inventory.room() > 0 or not arrivals)

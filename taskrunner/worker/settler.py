@@ -7,10 +7,11 @@ import asyncio
 import logging
 import math
 
+from ..envelope import Delivery
 from ..errors import RedisError
-from ..outcome import Settlement
+from ..outcome import Settlement, Succeeded
 from ..store.connect import wait_before
-from ..store.store import BATCH, Store
+from ..store.store import BATCH, BATCH_BYTES, Store
 from .inventory import Inventory
 
 log = logging.getLogger("taskrunner.worker")
@@ -55,7 +56,14 @@ class Settler:
         outbox = self._inventory.outbox
         first = outbox[0].delivery
         queue, partition = first.queue, first.partition
-        batch = [one for one in outbox[:BATCH] if one.delivery.queue == queue and one.delivery.partition == partition]
+        batch: list[Settlement] = []
+        size = 0
+        for one in outbox[:BATCH]:
+            if one.delivery.queue == queue and one.delivery.partition == partition:
+                size += _size(one)
+                if batch and size > BATCH_BYTES:
+                    break
+                batch.append(one)
         if len(batch) == len(outbox[:BATCH]):
             del outbox[:BATCH]
         else:
@@ -97,6 +105,14 @@ class Settler:
             inventory.lost += refused
             ids = [_name(one) for one, verdict in zip(batch, verdicts, strict=True) if verdict == ord("0")]
             log.warning("%d outcomes were refused, other workers hold these jobs now: %s", refused, ", ".join(ids[:5]))
+
+
+def _size(settlement: Settlement) -> int:
+    """About how many bytes are sent for it: a result, or the letter that goes back or to the dead letters."""
+    delivery, outcome = settlement.delivery, settlement.outcome
+    if isinstance(outcome, Succeeded):
+        return len(outcome.result or b"")
+    return len(delivery.envelope.payload) if isinstance(delivery, Delivery) else sum(map(len, delivery.raw))
 
 
 def _name(settlement: Settlement) -> str:

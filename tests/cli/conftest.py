@@ -43,6 +43,14 @@ def hold_thread() -> str:
     return "held"
 
 
+@runner.task
+async def wedge() -> str:
+    (here / "started").touch()
+    while not (here / "gate").exists():
+        time.sleep(0.01)
+    return "held"
+
+
 @runner.on_startup
 def note_server() -> None:
     (here / f"server-{os.getpid()}").write_text(os.environ.get("TASKRUNNER_EMBEDDED_URL", ""))
@@ -78,6 +86,6 @@ def command(folder: Path, url: str, namespace: str) -> Iterator[Callable[..., Co
 @pytest.fixture
 def declared(runner: TaskRunner) -> TaskRunner:
     """A runner that knows the application's tasks by name."""
-    for name in ("whoami", "hold", "hold_thread"):
+    for name in ("whoami", "hold", "hold_thread", "wedge"):
         runner.declare(name)
     return runner

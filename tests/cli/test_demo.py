@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,8 @@ from taskrunner.cli.demo.screen import picture, show_verdict, sparkline
 from taskrunner.cli.demo.verdict import Check, differences, judge
 from taskrunner.cli.demo.work import Report
 from tests.cli.terminal import Command
+from tests.programs import Program
+from tests.waiting import eventually
 
 PLAIN = {"a": Count(10, 2, 3, "aa"), "b": Count(20, 4, 6, "bb"), "c": Count(30, 6, 9, "cc")}
 KILLED, OTHER = 1, 2
@@ -160,6 +164,34 @@ def test_the_verdict_marks_what_failed(capsys: pytest.CaptureFixture[str]) -> No
     assert re.search(r"✗ +lines +7 +8", printed)
     assert re.search(r"✓ +left behind +nothing", printed)
     assert "Not as it must be" in printed
+
+
+async def test_ctrl_c_ends_the_demo_and_its_workers(command: Callable[..., Command]) -> None:
+    demo = command("demo")
+    await eventually(lambda: any("jobs dispatched" in line for line in demo.out))
+    workers = psutil.Process(demo.process.pid).children()
+    demo.process.send_signal(signal.SIGINT)
+    assert await demo.ended() == 130
+    assert demo.err == ["taskrunner: interrupted"]
+    assert len(workers) == 2
+    assert not any(worker.is_running() for worker in workers)
+
+
+async def test_stay_goes_on_until_ctrl_c_and_leaves_nothing_behind(program: Callable[..., Program]) -> None:
+    staying = program("""
+        import asyncio, sys
+        from taskrunner.cli.console import make_console
+        from taskrunner.cli.demo.stay import stay_busy
+        sys.exit(asyncio.run(stay_busy(make_console())))
+    """)
+    lines: list[str] = []
+    while not any(re.search(r"[1-9]\d*/s, drains in", line) for line in lines):
+        lines.append(await staying.line())
+    staying.signal(signal.SIGINT)
+    assert await staying.ended() == 0
+    assert staying.process.stdout is not None
+    assert any(line.startswith("taskrunner stats --url unix://") for line in lines)
+    assert "left behind: no entry, no pending entry, no consumer" in staying.process.stdout.read()
 
 
 @pytest.mark.slow

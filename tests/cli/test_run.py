@@ -14,6 +14,7 @@ import pytest
 import redis.asyncio
 
 from taskrunner import JobStatus, TaskRunner
+from taskrunner.cli.supervisor import pause_before
 from taskrunner.cli.worker import SAME_REQUEST
 from tests.cli.terminal import Command
 from tests.waiting import eventually
@@ -37,12 +38,7 @@ async def test_a_killed_worker_is_replaced_and_the_new_one_works(
 
     await eventually(lambda: _contains(who_answered(), third))
 
-    async def the_dead_is_struck_off() -> bool:
-        [group] = await redis_client.xinfo_groups(f"taskrunner:{{{namespace}.0}}:stream:default")
-        registered = await redis_client.zcard(f"taskrunner:{{{namespace}.0}}:workers")
-        return bool(group["consumers"] == registered == 2)
-
-    await eventually(the_dead_is_struck_off)
+    await eventually(lambda: _consumers(redis_client, namespace, 2))
     running.process.send_signal(signal.SIGTERM)
     assert await running.ended() == 0
     assert all(map(_gone, (second, third)))
@@ -50,6 +46,13 @@ async def test_a_killed_worker_is_replaced_and_the_new_one_works(
 
 async def _contains(found: Any, wanted: int) -> bool:
     return wanted in await found
+
+
+async def _consumers(client: redis.asyncio.Redis, namespace: str, number: int) -> bool:
+    """Whether there are so many consumers and no others, in the group and in the register of workers."""
+    [group] = await client.xinfo_groups(f"taskrunner:{{{namespace}.0}}:stream:default")
+    registered = await client.zcard(f"taskrunner:{{{namespace}.0}}:workers")
+    return bool(group["consumers"] == registered == number)
 
 
 async def test_sigterm_lets_a_running_job_finish(command: Start, declared: TaskRunner, folder: Path) -> None:
@@ -83,6 +86,32 @@ async def test_a_second_signal_hands_a_running_job_back_at_once(
     other.register(lambda: "elsewhere", task, {})
     async with other.start():
         assert await job.result(timeout=10) == "elsewhere"
+
+
+@pytest.mark.crash
+async def test_a_third_signal_kills_a_worker_that_does_not_react(
+    command: Start,
+    declared: TaskRunner,
+    folder: Path,
+    make_runner: Callable[..., TaskRunner],
+    redis_client: redis.asyncio.Redis,
+    namespace: str,
+) -> None:
+    running = command("run", "app:runner")
+    [worker] = await running.consuming()
+    job = await declared.dispatch("wedge")
+    await eventually((folder / "started").exists)
+    for reaction in ("stopping 1 workers", "1 workers hand back what they run", "killing 1 workers"):
+        running.process.send_signal(signal.SIGTERM)
+        await eventually(running.told(reaction))
+        await asyncio.sleep(SAME_REQUEST * 1.2)  # sooner, the next would be the same request
+    assert await running.ended() == 1
+    assert running.told(f"worker {worker} was killed by SIGKILL")()
+    other = make_runner(reservation_timeout=0.5)
+    other.register(lambda: "elsewhere", "wedge", {})
+    async with other.start():
+        assert await job.result(timeout=10) == "elsewhere"
+        await eventually(lambda: _consumers(redis_client, namespace, 1))
 
 
 async def test_a_service_manager_that_signals_every_process_asks_only_once(
@@ -123,6 +152,10 @@ async def test_workers_that_die_quickly_are_replaced_ever_more_slowly(command: S
         await eventually(running.told(f"ended with exit code 3; a new one starts {pause}"))
     running.process.send_signal(signal.SIGTERM)
     assert await running.ended() == 0
+
+
+def test_the_pause_before_a_replacement_grows_to_half_a_minute_and_no_further() -> None:
+    assert [pause_before(quick) for quick in (0, 1, 2, 3, 4, 8, 9, 100_000)] == [0, 0, 0.5, 1, 2, 30, 30, 30]
 
 
 async def test_processes_of_an_embedded_runner_share_one_server(command: Start, folder: Path, namespace: str) -> None:

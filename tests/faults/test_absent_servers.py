@@ -68,13 +68,9 @@ async def test_a_password_that_does_not_fit_is_one_clear_line_at_once(
 ) -> None:  # fmt: skip
     runner = make_runner(locked_server.url.replace("//", f"//{password}"))
     workshop = Workshop(runner, tmp_path)
+    attempt = workshop.quick.dispatch if way == "dispatch" else runner.start().__aenter__
     with pytest.raises(RedisConfigurationError, match="password") as raised, caplog.at_level(logging.DEBUG):
-        async with asyncio.timeout(5):
-            if way == "dispatch":
-                await workshop.quick.dispatch()
-            else:
-                async with runner.start():
-                    pass
+        await asyncio.wait_for(attempt(), 5)
     workshop.journal.close()
     text = str(raised.value)
     assert "\n" not in text

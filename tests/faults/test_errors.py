@@ -123,7 +123,9 @@ async def test_what_an_operator_must_mend_is_told_as_such(
     assert said.connections <= 2
 
 
-@pytest.mark.parametrize("says", [b"-READONLY You can't write.", b"-LOADING soon", b"-UNBLOCKED by somebody", b"(close)"])
+@pytest.mark.parametrize(
+    "says", [b"-READONLY You can't write.", b"-LOADING soon", b"-UNBLOCKED by somebody", b"(close)"]
+)
 async def test_after_a_change_of_the_server_the_connection_is_a_new_one(says: bytes, parrot: Any) -> None:
     said, link = await parrot(says + b"\r\n" if says != b"(close)" else says)
     for _ in range(2):

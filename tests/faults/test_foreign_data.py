@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -26,6 +26,7 @@ LETTERS: dict[str, list[bytes]] = {
     "flags that are text": [b"t1", b'["id", "noop", 1, "3"]\n[[]]'],
     "a task that is a number": [b"t1", b'["id", 7, 1, 3]\n[[]]'],
     "extras that are a list": [b"t1", b'["id", "noop", 1, 3, 1, ["x"]]\n[[]]'],
+    "crashes that are text": [b"t1", b'["id", "noop", 1, 3, 1, {"d": "many"}]\n[[]]'],
     "an instant that is text": [b"t1", b'["id", "noop", "yesterday", 3]\n[[]]'],
     "nested too deeply": [b"t1", b"[" * 5000 + b"]" * 5000 + b"\n[[]]"],
     "a version that is none": [b"tx", b'["id", "noop", 1, 3]\n[[]]'],
@@ -83,6 +84,30 @@ async def test_entries_of_strangers_among_jobs_cost_no_job(
 
 async def _dead(runner: TaskRunner, count: int) -> bool:
     return await runner.dead_letters.count() == count
+
+
+EXTRAS = ['{"o":5}', '{"o":{"max_retry":"many"}}', '{"o":{"nobody":1}}', '{"x":"soon"}',
+          '{"u":5}', '{"h":3}', '{"v":"long"}', '{"k":"then"}']  # fmt: skip
+"""Facts in the head of an envelope that no code of ours has written."""
+
+
+@pytest.mark.leaves("dead:", "dead-letters:", "live")
+@pytest.mark.parametrize("extras", EXTRAS)
+async def test_a_job_with_facts_that_make_no_sense_ends_and_harms_nobody(
+    extras: str, make_runner: Callable[..., TaskRunner], keys: PartitionKeys, redis_client: redis.asyncio.Redis
+) -> None:
+    runner = make_runner(reservation_timeout=0.5, num_workers=1, max_deliveries=2)
+
+    @runner.task
+    async def noop() -> str:
+        return "done"
+
+    await add(redis_client, keys, [b"t1", b'["hostile","noop",1,3,1,%b]\n[[]]' % extras.encode()])
+    async with runner.start():
+        job = await noop.dispatch()
+        assert await job.result(10) == "done"
+        await eventually(lambda: redis_client.exists(keys.job("hostile")))
+        assert str(await runner.job("hostile").status()) in ("succeeded", "failed")
 
 
 @pytest.mark.leaves("due:", "letters:")

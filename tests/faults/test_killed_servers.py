@@ -108,7 +108,7 @@ async def _server_of(url: str) -> int:
 
 
 async def _written(url: str) -> None:
-    """Waits until all that the server has told us is in its file: it syncs every second, and meanwhile puts off writes."""
+    """Waits until all that the server has told us is in its file: while it syncs, each second, it puts off writes."""
     async with _client(url) as client:
 
         async def written() -> bool:

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+import redis.asyncio
 
 from tests.faults.servers import Server
 from tests.faults.workshop import Fleet
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.crash
 
@@ -67,3 +69,29 @@ async def test_after_a_pause_the_jobs_of_a_worker_that_died_in_it_are_taken_over
     for job in busy + held:
         assert await job.result(20) == living.pid
     assert len(fleet.journal.lines("start", pid=living.pid)) == 6
+
+
+async def test_a_job_whose_reservation_may_be_over_is_not_started(fleet: Fleet, own_server: Server) -> None:
+    worker = await fleet.worker(num_workers=1, read_ahead=10.0)
+    for job in await fleet.runner.dispatch_many([fleet.tasks.quick.job(n) for n in range(100)]):
+        await job.wait(20)
+    running = await fleet.tasks.hold.dispatch("gate")
+    fetched = await fleet.runner.dispatch_many([fleet.tasks.quick.job(n) for n in range(5)])
+    await fleet.tasks.seen(1, "start", job=running.id)
+    async with own_server.client() as client:
+        await eventually(lambda: _pending(fleet, client, 6))
+    own_server.pause()
+    await asyncio.sleep(1.5 * RESERVATION)
+    fleet.tasks.open_gate("gate")
+    await fleet.tasks.seen(1, "end", job=running.id)
+    await asyncio.sleep(0.1)  # time enough to start what it has, for one that does
+    assert len(fleet.journal.lines("start")) == 101
+    own_server.resume()
+    for job in [running, *fetched]:
+        await job.wait(20)
+    assert len(fleet.journal.lines("start")) == 106
+    await fleet.end(worker)
+
+
+async def _pending(fleet: Fleet, client: redis.asyncio.Redis, count: int) -> bool:
+    return await fleet.pending(client) == count

@@ -51,9 +51,7 @@ class Journal:
     def lines(self, *events: str, job: str = "", pid: int = 0) -> list[Line]:
         """The lines of these events; of one job or process, when given."""
         found = (Line(*json.loads(text)) for text in self._path.read_text().splitlines())
-        return [
-            line for line in found if line.event in events and job in ("", line.job) and pid in (0, line.pid)
-        ]
+        return [line for line in found if line.event in events and job in ("", line.job) and pid in (0, line.pid)]
 
     def close(self) -> None:
         os.close(self._file)
@@ -86,7 +84,7 @@ class Workshop:
             """Runs until its gate is open, for all or for its process."""
             journal.write("start", ctx)
             try:
-                while not is_open(gate):
+                while not is_open(gate):  # noqa: ASYNC110 - others open it, from other processes
                     await asyncio.sleep(POLL)
             except asyncio.CancelledError:
                 journal.write("cancelled", ctx)

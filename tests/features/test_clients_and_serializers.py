@@ -14,7 +14,9 @@ from taskrunner import Backoff, JobFailed, PayloadError, PayloadTooLarge, TaskRu
 MakeRunner = Callable[..., TaskRunner]
 
 
-@pytest.mark.parametrize("options", [{}, {"decode_responses": True}, {"protocol": 3}, {"retry_on_timeout": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"decode_responses": True}, {"protocol": 3}, {"retry_on_timeout": True}], ids=str
+)
 async def test_a_borrowed_client_is_used_as_it_is_and_never_closed(
     make_runner: MakeRunner, url: str, options: dict[str, Any]
 ) -> None:

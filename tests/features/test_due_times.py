@@ -174,7 +174,9 @@ async def test_a_delayed_job_keeps_its_attempt_number_and_headers(runner: TaskRu
 
 
 @pytest.mark.parametrize(
-    "delay", [-0.001, -1, float("nan"), float("inf"), 1e15, timedelta(seconds=-1), timedelta.max, "5", True, None], ids=repr
+    "delay",
+    [-0.001, -1, float("nan"), float("inf"), 1e15, timedelta(seconds=-1), timedelta.max, "5", True, None],
+    ids=repr,
 )
 def test_a_delay_that_can_not_be_is_refused(runner: TaskRunner, delay: Any) -> None:
     with pytest.raises(TaskOptionError, match="delay must be"):

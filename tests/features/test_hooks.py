@@ -248,7 +248,16 @@ def test_a_hook_of_a_task_must_be_a_function(runner: TaskRunner) -> None:
 def test_the_decorators_give_the_function_back(runner: TaskRunner) -> None:
     def hook(*arguments: Any) -> None: ...
 
-    names = ["on_start", "on_success", "on_failure", "on_retry", "on_error", "on_startup", "on_shutdown", "on_long_queue"]
+    names = [
+        "on_start",
+        "on_success",
+        "on_failure",
+        "on_retry",
+        "on_error",
+        "on_startup",
+        "on_shutdown",
+        "on_long_queue",
+    ]
     assert all(getattr(runner, name)(hook) is hook for name in names)
     assert runner.on_long_queue(threshold=1)(hook) is hook
 

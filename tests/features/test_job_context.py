@@ -132,9 +132,7 @@ variable: ContextVar[str] = ContextVar("variable", default="clean")
 
 @pytest.mark.leaves("dead:", "dead-letters:")
 @pytest.mark.parametrize("end", ["returns", "raises"])
-async def test_context_variables_that_one_job_sets_are_not_seen_by_the_next(
-    make_runner: MakeRunner, end: str
-) -> None:
+async def test_context_variables_that_one_job_sets_are_not_seen_by_the_next(make_runner: MakeRunner, end: str) -> None:
     runner = make_runner(num_workers=1)
 
     @runner.task(max_retry=0)

@@ -148,7 +148,6 @@ async def test_dispatching_opens_by_itself_and_closing_closes(runner: TaskRunner
     task = runner.task(echo)
     async with runner:
         job = await task.dispatch(1)
-    assert runner._session is None
     await runner.aclose()
     await runner.aclose()
     async with runner.start():
@@ -182,7 +181,9 @@ async def test_a_server_that_is_away_is_waited_for_and_a_stop_does_not_have_to_w
             assert not runner.ready
 
 
-@pytest.mark.parametrize("url", ["http://x", "6379", "redis+sentinel://h/s", "redis://h:port", "redis://h:99999999/x/y"])
+@pytest.mark.parametrize(
+    "url", ["http://x", "6379", "redis+sentinel://h/s", "redis://h:port", "redis://h:99999999/x/y"]
+)
 def test_an_address_that_can_not_be_used_is_refused_at_once(url: str) -> None:
     with pytest.raises(RedisConfigurationError):
         TaskRunner(url)

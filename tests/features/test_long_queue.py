@@ -48,7 +48,7 @@ class Jam:
 
     @asynccontextmanager
     async def of(self, jobs: int) -> AsyncIterator[None]:
-        """The block runs while so many jobs wait behind workers that stand still, all of which ended before it returns."""
+        """The block runs while so many jobs wait behind workers that stand still; then they are let go."""
         runner = self.runners[0]
         await runner.dispatch_many([runner.tasks["sample"].job() for _ in range(2)])
         await eventually(lambda: idle(runner))

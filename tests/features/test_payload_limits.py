@@ -111,7 +111,9 @@ async def test_a_payload_that_is_refused_does_not_disturb_those_dispatched_with_
 
 
 @pytest.mark.parametrize(
-    "headers", [{"a": 1}, {1: "a"}, "a", ["a"], {"a": "\ud800"}, {"a": "x" * 10_000}, {"x" * 10_000: "a"}, None], ids=lambda value: ascii(value)[:20]
+    "headers",
+    [{"a": 1}, {1: "a"}, "a", ["a"], {"a": "\ud800"}, {"a": "x" * 10_000}, {"x" * 10_000: "a"}, None],
+    ids=lambda value: ascii(value)[:20],
 )
 def test_headers_that_can_not_travel_are_refused_at_once(runner: TaskRunner, headers: Any) -> None:
     with pytest.raises(TaskOptionError, match="headers must"):

@@ -68,7 +68,9 @@ def test_a_name_must_be_printable_and_of_at_most_200_characters(runner: TaskRunn
         runner.declare(name)
 
 
-@pytest.mark.parametrize("name", ["mail.send", "a b", "é漢", "{x}:*?", "x" * 200], ids=["dot", "space", "é", "keys", "long"])
+@pytest.mark.parametrize(
+    "name", ["mail.send", "a b", "é漢", "{x}:*?", "x" * 200], ids=["dot", "space", "é", "keys", "long"]
+)
 async def test_any_other_name_works(runner: TaskRunner, name: str) -> None:
     runner.task(name=name)(add)
     async with runner.start():
@@ -127,7 +129,9 @@ def test_a_queue_must_have_a_plain_name(runner: TaskRunner, queue: Any) -> None:
 async def test_a_name_that_nobody_registered_is_refused_with_the_nearest(runner: TaskRunner, dispatcher: str) -> None:
     runner.declare("send_mail")
     by = runner if dispatcher == "runner" else runner.with_options(delay=1)
-    with pytest.raises(UnknownTask, match=r"no task 'send_mial' is registered or declared here; did you mean 'send_mail'\?"):
+    with pytest.raises(
+        UnknownTask, match=r"no task 'send_mial' is registered or declared here; did you mean 'send_mail'\?"
+    ):
         await by.dispatch("send_mial")
     with pytest.raises(UnknownTask, match=r"no task 'xyz' is registered or declared here$"):
         await by.dispatch("xyz")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -43,7 +43,7 @@ def held(make_runner: MakeRunner) -> Held:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Any, int]]:
+def calls(monkeypatch: pytest.MonkeyPatch) -> dict[Any, int]:
     """How many commands each runner sent, by its connector."""
     counted: dict[Any, int] = {}
     original = Link.call
@@ -53,7 +53,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Any, int]]:
         return await original(self, *command, **options)
 
     monkeypatch.setattr(Link, "call", call)
-    yield counted
+    return counted
 
 
 async def watched(client: redis.asyncio.Redis, keys: PartitionKeys, job: Job[Any]) -> bool:
@@ -74,7 +74,9 @@ async def test_a_waiter_hears_of_the_end_and_asks_no_more_than_a_handful_of_time
         await eventually(lambda: watched(redis_client, keys, job))
         held.go.set()
         assert await waiting == "heard"
-    assert calls[held.asker._connector] <= 6, "TIME, a look, a watch, and a watch after the notice; scripts once as text"
+    assert calls[held.asker._connector] <= 6, (
+        "TIME, a look, a watch, and a watch after the notice; scripts once as text"
+    )
 
 
 async def test_a_hundred_waiters_for_one_job_all_hear_of_it(

@@ -83,7 +83,9 @@ class Place:
         store = await self.store(worker)
         return await store.reader(self.keys).fetch(["default"], count, block=None)
 
-    async def settle(self, worker: str, *outcomes: tuple[Arrival, Outcome], load: Load = NO_LOAD, **options: Any) -> bytes:
+    async def settle(
+        self, worker: str, *outcomes: tuple[Arrival, Outcome], load: Load = NO_LOAD, **options: Any
+    ) -> bytes:
         settlements = [Settlement(arrival, outcome, options.get("seconds", 0.5)) for arrival, outcome in outcomes]
         store = await self.store(worker)
         return await store.settle(0, "default", settlements, options.get("held", len(outcomes)), load, PATIENCE)

@@ -64,7 +64,9 @@ async def test_a_settle_whose_reply_was_lost_records_nothing_twice(place: Place,
     await place.client.execute_command("XCLAIM", place.names.stream, "group", "two", 0, second.entry_id)
     recorder.lose = lost
     failed = Failed(Failure("ValueError", "bad"), "enough")
-    assert await place.settle("one", (first, failed), (second, Succeeded(b"1"))) == b"10", "and the verdicts are the same"
+    assert await place.settle("one", (first, failed), (second, Succeeded(b"1"))) == b"10", (
+        "and the verdicts are the same"
+    )
     stats = await (await place.store()).inspection.stats("default", None)
     assert (stats.per_task["work"].failed, stats.dead) == (1, 1)
 
@@ -127,7 +129,20 @@ async def test_a_server_that_forgot_the_scripts_gets_them_again(place: Place) ->
 
 
 def test_every_script_opens_with_its_contract() -> None:
-    names = ["beat", "dispatch", "lead", "leave", "look", "promote", "reclaim", "settle", "stats", "sweep", "trim", "watch"]
+    names = [
+        "beat",
+        "dispatch",
+        "lead",
+        "leave",
+        "look",
+        "promote",
+        "reclaim",
+        "settle",
+        "stats",
+        "sweep",
+        "trim",
+        "watch",
+    ]
     for name in names:
         text = load(name).text.decode()
         own = text[text.rindex("-- ", 0, text.index("-- KEYS")) :]

@@ -64,7 +64,9 @@ async def test_a_due_time_that_is_past_is_no_wait(place: Place) -> None:
     assert not await place.client.exists(place.names.due, place.names.letters)
 
 
-async def test_a_due_time_that_becomes_the_earliest_is_told_on_the_wake_channel_and_others_are_not(place: Place) -> None:
+async def test_a_due_time_that_becomes_the_earliest_is_told_on_the_wake_channel_and_others_are_not(
+    place: Place,
+) -> None:
     listener = place.client.pubsub(ignore_subscribe_messages=True)
     await listener.subscribe(place.keys.wake)
     await listener.get_message(timeout=5)

@@ -138,6 +138,13 @@ def test_jobs_spread_over_the_partitions() -> None:
 
 def test_all_keys_of_a_partition_share_one_hash_tag() -> None:
     for number, keys in enumerate(Keyspace("prefix", "name", 2).partitions):
-        names = [keys.live, keys.job("{x}"), keys.unique("d"), keys.period("d"), keys.batch("c"), keys.queue("q").stream]
+        names = [
+            keys.live,
+            keys.job("{x}"),
+            keys.unique("d"),
+            keys.period("d"),
+            keys.batch("c"),
+            keys.queue("q").stream,
+        ]
         tags = {re.search(r"\{(.*?)\}", name).group(1) for name in names}  # type: ignore[union-attr]
         assert tags == {f"name.{number}"}

@@ -15,7 +15,7 @@ from tests.store.conftest import Place
 async def due(place: Place, *ids: str, score: int = 1) -> None:
     """Puts jobs aside, and lets their time have come."""
     await place.dispatch(*(place.draft(id, delay=100) for id in ids))
-    await place.client.zadd(place.names.due, {id: score for id in ids}, xx=True)
+    await place.client.zadd(place.names.due, dict.fromkeys(ids, score), xx=True)
 
 
 async def test_what_is_due_moves_with_its_letter_and_what_is_not_stays(place: Place) -> None:

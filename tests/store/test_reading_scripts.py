@@ -1,4 +1,4 @@
-"""watch.lua, look.lua and stats.lua: what is known of a job and of a queue. They change nothing but the wish to hear."""
+"""watch.lua, look.lua and stats.lua: what is known of a job and of a queue. Nothing changes but who waits."""
 
 from __future__ import annotations
 

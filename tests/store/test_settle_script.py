@@ -61,7 +61,13 @@ async def test_a_failure_is_a_dead_letter_with_all_that_is_needed_to_run_it_agai
     [arrival] = await place.fetch()
     await place.settle("one", (arrival, FAILED))
     letter = wire.exhume(await place.client.hget(place.names.dead_letters, "job"))
-    assert (letter.id, letter.task, letter.queue, letter.attempts, letter.deliveries) == ("job", "work", "default", 1, 1)
+    assert (letter.id, letter.task, letter.queue, letter.attempts, letter.deliveries) == (
+        "job",
+        "work",
+        "default",
+        1,
+        1,
+    )
     assert (letter.error_type, letter.message, letter.traceback) == ("ValueError", "bad", "trace")
     assert letter.letter is not None
     assert wire.unseal(letter.letter) == draft.envelope
@@ -210,9 +216,7 @@ async def test_run_times_follow_a_change(place: Place) -> None:
     for seconds, batches in ((1.0, 1), (3.0, 20)):
         for _ in range(batches):
             await place.dispatch(*(place.draft(flags=0) for _ in range(100)))
-            await place.settle(
-                "one", *((arrival, Succeeded(None)) for arrival in await place.fetch()), seconds=seconds
-            )
+            await place.settle("one", *((arrival, Succeeded(None)) for arrival in await place.fetch()), seconds=seconds)
     stats = await (await place.store()).inspection.stats("default", None)
     assert stats.per_task["work"].succeeded == 2100
     assert 2.8 < stats.per_task["work"].avg_run_time <= 3.0

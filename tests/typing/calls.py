@@ -10,7 +10,19 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
-from taskrunner import Backoff, FailedJob, Job, JobContext, JobEvent, JobInfo, JobSpec, JobStatus, QueueStats, Task, TaskRunner
+from taskrunner import (
+    Backoff,
+    FailedJob,
+    Job,
+    JobContext,
+    JobEvent,
+    JobInfo,
+    JobSpec,
+    JobStatus,
+    QueueStats,
+    Task,
+    TaskRunner,
+)
 
 runner = TaskRunner("redis://localhost", namespace="typing")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskrunner import PayloadError, TaskOptionError
-from taskrunner.envelope import KEPT, TRACKED, Delivery, Envelope, Extra, Lease, Token, new_id
+from taskrunner.envelope import KEPT, TRACKED, Delivery, Draft, Envelope, Extra, Lease, Token, new_id
 from taskrunner.features import DEFAULTS, choose
 from taskrunner.features.unique import digest
 from taskrunner.payload import JSON, Packer
@@ -43,8 +43,12 @@ def plan(base: dict[str, Any] | None = None, **given: Any) -> Plan:
     return Plan("task", "default", options, Packer("task", None, JSON(), 1000), given)
 
 
+def draft_of(plan: Plan, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, now: int = 0) -> Draft:
+    return plan.draft(plan.pack(args, kwargs or {}), args, kwargs or {}, now)
+
+
 def test_a_plain_draft_has_no_extras() -> None:
-    draft = plan().draft((1,), {"b": 2}, 5000)
+    draft = draft_of(plan(), (1,), {"b": 2}, 5000)
     envelope = draft.envelope
     assert (envelope.task, envelope.enqueued_at, envelope.flags, envelope.attempt) == ("task", 5000, TRACKED | KEPT, 1)
     assert envelope.payload == b'[[1],{"b":2}]'
@@ -54,7 +58,7 @@ def test_a_plain_draft_has_no_extras() -> None:
 
 def test_two_drafts_of_a_plan_share_nothing_that_changes() -> None:
     one = plan(headers={"a": "b"}, max_retry=5)
-    first, second = one.draft((), {}, 0), one.draft((), {}, 0)
+    first, second = draft_of(one), draft_of(one)
     assert first.envelope.id != second.envelope.id
     first.envelope.extras["mine"] = 1
     assert second.envelope.extras == {Extra.HEADERS: {"a": "b"}, Extra.OPTIONS: {"max_retry": 5}}
@@ -72,11 +76,11 @@ def test_two_drafts_of_a_plan_share_nothing_that_changes() -> None:
     ids=str,
 )
 def test_a_record_is_kept_for_those_that_need_one(given: dict[str, Any], flags: int) -> None:
-    assert plan(**given).draft((), {}, 0).envelope.flags == flags
+    assert draft_of(plan(**given)).envelope.flags == flags
 
 
 def test_the_leases_of_a_unique_job_are_on_the_digest_of_its_key() -> None:
-    draft = plan({"unique": True, "unique_for": 9}, unique_key="k").draft((), {}, 0)
+    draft = draft_of(plan({"unique": True, "unique_for": 9}, unique_key="k"))
     name = digest("task", b"k")
     assert draft.leases == (Lease(name, hold=True), Lease(name, hold=False, seconds=9.0))
     assert draft.envelope.extras == {Extra.UNIQUE: name}
@@ -89,16 +93,16 @@ def test_digests_tell_tasks_and_keys_apart_however_they_join() -> None:
 
 
 def test_an_expiry_is_counted_from_the_dispatch_by_the_servers_clock() -> None:
-    assert plan(expires=2.5).draft((), {}, 5000).envelope.extras == {Extra.EXPIRES: 7500}
+    assert draft_of(plan(expires=2.5), now=5000).envelope.extras == {Extra.EXPIRES: 7500}
 
 
 def test_a_reservation_of_the_tasks_own_travels() -> None:
-    assert plan({"reservation_timeout": 0.5}).draft((), {}, 0).envelope.extras == {Extra.RESERVATION: 500}
+    assert draft_of(plan({"reservation_timeout": 0.5})).envelope.extras == {Extra.RESERVATION: 500}
 
 
 def test_a_payload_that_can_not_be_sent_makes_no_draft() -> None:
     with pytest.raises(PayloadError, match="argument 'number 2' of task 'task'"):
-        plan().draft((1, b"raw"), {}, 0)
+        draft_of(plan(), (1, b"raw"))
 
 
 @pytest.mark.parametrize("given", [{"id": ""}, {"queue": "a b"}, {"delay": -1}, {"at": 5}, {"headers": 5}, {"lock": 1}])

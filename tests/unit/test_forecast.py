@@ -29,7 +29,9 @@ from taskrunner.worker.monitor import LongQueueHook
         (1, 0.0, Capacity(1, 4, None, 0), 0.0),
     ],
 )
-def test_the_drain_time_is_work_over_capacity(waiting: float, average: float, capacity: Capacity, seconds: float) -> None:
+def test_the_drain_time_is_work_over_capacity(
+    waiting: float, average: float, capacity: Capacity, seconds: float
+) -> None:
     assert drain_time(waiting, average, capacity) == pytest.approx(seconds)
 
 
@@ -180,7 +182,9 @@ def test_the_threshold_itself_is_no_alert() -> None:
 
 def test_a_cooldown_holds_for_each_queue_alone() -> None:
     hook = LongQueueHook(nothing, threshold=10, cooldown=60)
-    seen = [hook.wants(stats(queue=queue, drain_time=20), now) for queue, now in (("a", 0), ("a", 59), ("b", 59), ("a", 60))]
+    seen = [
+        hook.wants(stats(queue=queue, drain_time=20), now) for queue, now in (("a", 0), ("a", 59), ("b", 59), ("a", 60))
+    ]
     assert seen == [True, None, True, True]
 
 

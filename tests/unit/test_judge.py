@@ -84,7 +84,11 @@ def test_a_delay_that_is_none_fails_with_the_reason(signal: Any, delay: Any) -> 
     assert "can't be used" in outcome.reason
 
 
-@pytest.mark.parametrize("backoff", [lambda n: -1, lambda n: math.nan, lambda n: "x", lambda n: 1 / 0], ids=["negative", "nan", "text", "raises"])
+@pytest.mark.parametrize(
+    "backoff",
+    [lambda n: -1, lambda n: math.nan, lambda n: "x", lambda n: 1 / 0],
+    ids=["negative", "nan", "text", "raises"],
+)
 def test_a_backoff_that_fails_fails_the_job_with_its_own_error(backoff: Any) -> None:
     outcome = RetryPolicy(3, backoff, Exception, ()).judge(ValueError("cause"), run())
     assert isinstance(outcome, Failed)

@@ -21,7 +21,9 @@ def test_a_duration_is_seconds_or_a_timedelta(value: Any, number: float) -> None
 
 
 @pytest.mark.parametrize(
-    "value", [-1, -0.001, math.nan, math.inf, 1e12, timedelta(seconds=-1), timedelta.max, "5", None, True, [1]], ids=repr
+    "value",
+    [-1, -0.001, math.nan, math.inf, 1e12, timedelta(seconds=-1), timedelta.max, "5", None, True, [1]],
+    ids=repr,
 )
 def test_any_other_duration_is_refused_by_its_name(value: Any) -> None:
     with pytest.raises(TaskOptionError, match=r"^delay must be"):
@@ -40,7 +42,7 @@ def test_an_instant_is_an_aware_datetime() -> None:
 
 @pytest.mark.parametrize("value", [datetime(2030, 1, 1), 5, "2030-01-01", None], ids=repr)
 def test_any_other_instant_is_refused(value: Any) -> None:
-    with pytest.raises(TaskOptionError, match="at (needs a time zone|must be an aware datetime)"):
+    with pytest.raises(TaskOptionError, match=r"at (needs a time zone|must be an aware datetime)"):
         options.instant(value, "at")
 
 

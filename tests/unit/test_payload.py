@@ -17,7 +17,21 @@ from taskrunner import JobContext, PayloadError
 from taskrunner.payload import JSON, Packer, Signature, converter
 from tests.features.payload_types import Colour, Item, Model, Struct
 
-PLAIN = [int, str, float, bool, list, dict, Any, list[int], dict[str, int], int | str, Item | Model, tuple[Item, ...], None]
+PLAIN = [
+    int,
+    str,
+    float,
+    bool,
+    list,
+    dict,
+    Any,
+    list[int],
+    dict[str, int],
+    int | str,
+    Item | Model,
+    tuple[Item, ...],
+    None,
+]
 
 
 @pytest.mark.parametrize("hint", PLAIN, ids=str)
@@ -56,8 +70,18 @@ def test_a_converter_makes_the_type_and_lets_through_what_has_it(hint: Any, plai
 
 @pytest.mark.parametrize(
     ("hint", "wrong"),
-    [(Item, 5), (Item, {"name": "a", "price": 1, "size": 2}), (Item, {"name": "a"}), (Colour, "green"), (UUID, "x")]
-    + [(Model, {"number": "x"}), (Struct, {"number": "x"}), (datetime, "soon"), (list[Item], 5), (date, 5)],
+    [
+        (Item, 5),
+        (Item, {"name": "a", "price": 1, "size": 2}),
+        (Item, {"name": "a"}),
+        (Colour, "green"),
+        (UUID, "x"),
+        (Model, {"number": "x"}),
+        (Struct, {"number": "x"}),
+        (datetime, "soon"),
+        (list[Item], 5),
+        (date, 5),
+    ],
     ids=str,
 )
 def test_a_converter_refuses_what_does_not_fit(hint: Any, wrong: Any) -> None:
@@ -153,7 +177,14 @@ def test_equal_calls_have_one_canonical_form(order: list[str], positional: int) 
 
 
 def test_different_calls_have_different_canonical_forms() -> None:
-    calls: list[tuple[Any, Any]] = [((1,), {}), ((2,), {}), (("1",), {}), ((1, 3), {}), ((1,), {"c": 0}), ((1,), {"c": ""})]
+    calls: list[tuple[Any, Any]] = [
+        ((1,), {}),
+        ((2,), {}),
+        (("1",), {}),
+        ((1, 3), {}),
+        ((1,), {"c": 0}),
+        ((1,), {"c": ""}),
+    ]
     assert len({packer(keyed).canonical(*call) for call in calls}) == len(calls)
 
 

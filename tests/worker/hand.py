@@ -41,8 +41,8 @@ class Hand:
     def beat(self, *held: Arrival) -> list[Arrival]:
         return self.heart.beat(held, {"slots": 1, "queues": ["default"]})
 
-    async def reclaim(self) -> list[Arrival]:
-        return (await self.store.reclaim(self.keys, "default", 100))[1]
+    async def reclaim(self, limit: int = 100) -> list[Arrival]:
+        return (await self.store.reclaim(self.keys, "default", limit))[1]
 
     async def take_over(self, *held: Arrival) -> list[Arrival]:
         """What a silent worker held, as soon as it may be taken; beats all the time, for what is ``held`` as well."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis.asyncio
 
 from taskrunner import TaskRunner
@@ -57,6 +58,53 @@ async def test_a_task_with_a_shorter_reservation_is_taken_at_its_own_age(make_ha
     second = await other.take_over(*first)
     assert names(second) == {"plain"}
     assert await other.settle(*first, *second) == b"11"
+
+
+@pytest.mark.parametrize("patience", [None, 60], ids=["living ones", "ones with a longer reservation"])
+async def test_a_dead_job_is_found_behind_many_that_are_not_to_be_taken(
+    patience: float | None, make_hand: Any, runner: TaskRunner
+) -> None:
+    @runner.task(reservation_timeout=patience)
+    async def before() -> None: ...
+
+    @runner.task
+    async def behind() -> None: ...
+
+    holder, other = await make_hand("holder"), await make_hand("other")
+    await runner.dispatch_many([before.job() for _ in range(40)])
+    await behind.dispatch()
+    *others, dead = await holder.fetch()
+    await asyncio.sleep(RESERVATION)
+    taken: list[Any] = []
+
+    async def found() -> bool:
+        # Of what is to be looked at, one call looks at a part: of one entry, or of ten for each that it may take.
+        holder.beat(*others)
+        taken.extend(await other.reclaim(limit=1))
+        return bool(taken)
+
+    await eventually(found)
+    assert [one.entry_id for one in taken] == [dead.entry_id]
+    assert await other.settle(*taken) + await holder.settle(*others) == b"1" * 41
+
+
+async def test_two_workers_that_look_at_once_take_a_job_once(make_hand: Any, noop: Any, runner: TaskRunner) -> None:
+    silent, first, second = [await make_hand(name) for name in ("silent", "first", "second")]
+    await runner.dispatch_many([noop.job() for _ in range(50)])
+    assert len(await silent.fetch()) == 50
+    taken: dict[str, list[Any]] = {"first": [], "second": []}
+
+    async def all_taken() -> bool:
+        for hand in (first, second):
+            hand.beat(*taken[hand.name])
+        found = await asyncio.gather(first.reclaim(limit=7), second.reclaim(limit=7))
+        taken["first"] += found[0]
+        taken["second"] += found[1]
+        return sum(map(len, taken.values())) >= 50
+
+    await eventually(all_taken)
+    assert len({one.entry_id for one in taken["first"] + taken["second"]}) == 50
+    assert await first.settle(*taken["first"]) + await second.settle(*taken["second"]) == b"1" * 50
 
 
 async def test_a_job_whose_reservation_is_shorter_than_the_runners_heartbeat_runs_once(

@@ -160,7 +160,5 @@ async def test_a_worker_whose_fetcher_has_failed_still_stops_by_ending_its_fetch
 async def test_an_idle_runner_is_ready_before_its_first_fetch_returns(runner: TaskRunner) -> None:
     assert not runner.ready
     async with runner.start():
-        async with asyncio.timeout(BLOCK / 2):
-            while not runner.ready:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: runner.ready, BLOCK / 2)
     assert not runner.ready

@@ -29,9 +29,12 @@ local function alive(id)
   local record = call('HGET', live, id)
   if not record then return false end
   local state, place, entry = string.match(record, '^(%S+) (%S+) ?(%S*)$')
-  if place ~= queue then return true end
-  if state == 'q' then return #call('XRANGE', stream, entry, entry, 'COUNT', 1) == 1 end
-  return call('ZSCORE', due, id) ~= false
+  -- It may stand in another queue, whose keys are ours but for the name at their end: in the same slot.
+  if state == 'q' then
+    local other = string.sub(stream, 1, #stream - #queue) .. place
+    return #call('XRANGE', other, entry, entry, 'COUNT', 1) == 1
+  end
+  return call('ZSCORE', string.sub(due, 1, #due - #queue) .. place, id) ~= false
 end
 
 -- The id of the living job that holds a key, or nil.

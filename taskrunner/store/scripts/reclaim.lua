@@ -19,6 +19,11 @@ local state = call('HMGET', janitor, 'cursor:' .. queue, 'next:' .. queue, 'shor
 local cursor, turn, shortest = state[1] or '0-0', tonumber(state[2] or 0), tonumber(state[3])
 if at < turn and turn - at <= tonumber(ARGV[7]) then return {'0'} end
 
+-- A fleet may have several reservations, for the time of a deploy: what a worker with a longer one holds must not be
+-- taken at ours. The registry shows it: a worker counts as alive for twice its own.
+local newest = call('ZREVRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
+if newest then reservation = math.max(reservation, math.floor((tonumber(newest) - at) / 2)) end
+
 -- Entries of tasks with a reservation of their own (field r) must not be taken at the runner's age, nor left to it:
 -- XAUTOCLAIM can't tell them apart, so a queue that has such tasks is paged by XPENDING and judged one by one.
 local ids = {}
