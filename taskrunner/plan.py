@@ -79,9 +79,7 @@ class Plan:
         """The arguments as they travel. Raises PayloadError."""
         return self._packer.pack(args, kwargs)
 
-    def draft(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: int, payload: bytes | None = None
-    ) -> Draft:
+    def draft(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: int, payload: bytes | None = None) -> Draft:
         """One job, ready to be sent; ``payload`` if the arguments are packed already. Raises PayloadError."""
         if payload is None:
             payload = self.pack(args, kwargs)

@@ -107,7 +107,9 @@ class Session:
             if not seen:
                 return None
             try:
-                await asyncio.wait_for(heard.wait(), pause)
+                # Not wait_for: before Python 3.12 it swallows a cancellation that comes in the instant of the notice.
+                async with asyncio.timeout(pause):
+                    await heard.wait()
                 pause = LOOK_AGAIN[0]
             except TimeoutError:
                 pause = min(pause * 2, LOOK_AGAIN[1])

@@ -50,7 +50,8 @@ class Listener:
     async def ready(self, timeout: float) -> bool:
         """Waits until the subscription is in force; False when it isn't within so many seconds."""
         try:
-            await asyncio.wait_for(self._ready.wait(), timeout)
+            async with asyncio.timeout(timeout):  # not wait_for, which swallows cancellations before Python 3.12
+                await self._ready.wait()
         except TimeoutError:
             return False
         return True

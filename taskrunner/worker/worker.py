@@ -199,7 +199,10 @@ class Worker:
                 log.log(logging.WARNING if failures == 1 else logging.DEBUG, "%s: %s", name, error)
             except Exception as error:
                 failures = failures + 1 if time.monotonic() - began < 10 else 1
-                log.exception("%s failed and is started anew", name)
+                if isinstance(error, RedisError):  # for an operator, who needs no traceback of ours
+                    log.error("%s: %s", name, error)
+                else:
+                    log.exception("%s failed and is started anew", name)
                 await self._options.error(name, error)
             began = time.monotonic()
             await asyncio.sleep(wait_before(failures))

@@ -51,6 +51,21 @@ async def test_what_was_started_and_dispatched_before_the_server_existed_works_w
     assert "Traceback" not in fleet.log(worker)
 
 
+async def test_closing_a_runner_ends_the_dispatches_that_wait_for_its_server(
+    later_server: Server, make_runner: Callable[..., TaskRunner], tmp_path: Path
+) -> None:
+    runner = make_runner(later_server.url)
+    workshop = Workshop(runner, tmp_path)
+    waiting = [asyncio.create_task(workshop.quick.dispatch(n)) for n in range(3)]
+    await asyncio.sleep(0.2)
+    assert not any(one.done() for one in waiting)
+    await asyncio.wait_for(runner.aclose(), 5)
+    for one in waiting:
+        with pytest.raises(RedisUnavailable):
+            await one
+    workshop.journal.close()
+
+
 async def test_fail_fast_raises_at_once_when_there_is_no_server(
     later_server: Server, make_runner: Callable[..., TaskRunner]
 ) -> None:

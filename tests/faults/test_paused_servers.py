@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import redis.asyncio
 
+from taskrunner.store.store import Reader
 from tests.faults.servers import Server
 from tests.faults.workshop import Fleet
 from tests.waiting import eventually
@@ -91,6 +92,25 @@ async def test_a_job_whose_reservation_may_be_over_is_not_started(fleet: Fleet, 
         await job.wait(20)
     assert len(fleet.journal.lines("start")) == 106
     await fleet.end(worker)
+
+
+async def test_jobs_that_a_paused_server_gives_to_a_connection_that_was_given_up_are_found_again(
+    make_fleet: Callable[..., Fleet], own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reader.fetch, "__defaults__", (0.1,))  # seconds that a fetch waits; it is given up 3 s later
+    fleet = make_fleet(own_server.url, reservation_timeout=300, num_workers=1)
+    async with fleet.runner.start():
+        running = await fleet.tasks.hold.dispatch("gate")
+        await fleet.tasks.seen(1, "start")
+        waiting = [await fleet.tasks.quick.dispatch(n) for n in range(3)]
+        own_server.pause()
+        fleet.tasks.open_gate("gate")  # which makes room for a fetch
+        await eventually(lambda: not fleet.runner.ready)
+        own_server.resume()
+        assert [await job.result(20) for job in waiting] == list(range(3))
+        await running.wait(20)
+    lines = fleet.journal.lines("start")
+    assert [line.deliveries for line in lines] == [1] * 4
 
 
 async def _pending(fleet: Fleet, client: redis.asyncio.Redis, count: int) -> bool:

@@ -130,6 +130,23 @@ async def test_a_waiter_that_is_cancelled_leaves_nothing_behind_in_its_process(h
         held.go.set()
 
 
+@pytest.mark.parametrize("ticks", range(5))
+async def test_a_waiter_that_is_cancelled_in_the_instant_of_a_notice_is_cancelled(held: Held, ticks: int) -> None:
+    async with held.worker.start():
+        job = await held.dispatch()
+        waiting = asyncio.create_task(job.result())
+        [heard] = await eventually(lambda: held.asker.session()._waiters.get(job.id))
+        await eventually(lambda: heard._waiters)
+        heard.set()  # a notice that says nothing new, as after a gap
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        done, _ = await asyncio.wait([waiting], timeout=5)
+        held.go.set()
+        assert done
+        assert waiting.cancelled()
+
+
 async def test_a_waiter_hears_that_the_job_has_no_record(make_runner: MakeRunner) -> None:
     worker, asker = make_runner(), make_runner()
     go = asyncio.Event()

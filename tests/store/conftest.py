@@ -21,6 +21,9 @@ from taskrunner.store.connect import Connector, target
 from taskrunner.store.heart import Heart
 from taskrunner.store.keys import Keyspace
 from taskrunner.store.store import Store, StoreOptions
+from tests import properties
+
+__all__ = ["Place", "delivery", "place", "properties"]
 
 PATIENCE = 5.0
 NO_LOAD = Load(0.0, 0.0, 0, 10)

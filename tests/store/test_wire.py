@@ -16,9 +16,12 @@ from taskrunner.store import wire
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 integers = st.integers(0, 2**53)
 json = st.recursive(
-    st.none() | st.booleans() | integers | text, lambda inner: st.lists(inner) | st.dictionaries(text, inner)
+    st.none() | st.booleans() | integers | text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
 )
-extras = st.dictionaries(text.filter(lambda name: len(name) != 1), json)  # names of one letter are ours, and checked
+extras = st.dictionaries(
+    text.filter(lambda name: len(name) != 1), json, max_size=4
+)  # names of one letter are ours, and checked
 envelopes = st.builds(Envelope, text, text, integers, st.integers(0, 3), st.integers(1, 2**31), extras, st.binary())
 
 

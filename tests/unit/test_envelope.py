@@ -44,7 +44,7 @@ def plan(base: dict[str, Any] | None = None, **given: Any) -> Plan:
 
 
 def draft_of(plan: Plan, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, now: int = 0) -> Draft:
-    return plan.draft(plan.pack(args, kwargs or {}), args, kwargs or {}, now)
+    return plan.draft(args, kwargs or {}, now)
 
 
 def test_a_plain_draft_has_no_extras() -> None:

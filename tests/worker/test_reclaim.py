@@ -13,7 +13,7 @@ import redis.asyncio
 from taskrunner import TaskRunner
 from taskrunner.envelope import Delivery
 from tests.waiting import eventually
-from tests.worker.hand import RESERVATION, end_grace
+from tests.worker.hand import RESERVATION, Hand, end_grace
 
 
 def names(arrivals: list[Any]) -> set[str]:
@@ -86,6 +86,40 @@ async def test_a_dead_job_is_found_behind_many_that_are_not_to_be_taken(
     await eventually(found)
     assert [one.entry_id for one in taken] == [dead.entry_id]
     assert await other.settle(*taken) + await holder.settle(*others) == b"1" * 41
+
+
+async def test_a_worker_that_nobody_knows_is_removed_only_when_it_holds_no_job(
+    make_hand: Any, noop: Any, redis_client: redis.asyncio.Redis
+) -> None:
+    unknown, other = await make_hand("unknown"), await make_hand("other")
+    job = await noop.dispatch()
+    await unknown.fetch()
+    await redis_client.zrem(unknown.keys.workers, "unknown")
+    other.beat()
+    assert await other.reclaim() == []
+    assert "unknown" in await consumers(redis_client, other)
+    taken = await other.take_over()
+    assert "unknown" not in await consumers(redis_client, other)
+    assert await other.settle(*taken) == b"1"
+    assert await job.result(10) == "other"
+
+
+async def test_a_worker_that_signs_off_with_a_job_in_hand_leaves_it_to_be_taken(
+    make_hand: Any, noop: Any, redis_client: redis.asyncio.Redis
+) -> None:
+    leaving, other = await make_hand("leaving"), await make_hand("other")
+    await noop.dispatch()
+    await leaving.fetch()
+    assert await leaving.store.leave(leaving.keys, ["default"]) == 1
+    assert "leaving" in await consumers(redis_client, other)
+    taken = await other.take_over()
+    assert await other.settle(*taken) == b"1"
+    assert await leaving.store.leave(leaving.keys, ["default"]) == 0
+    assert "leaving" not in await consumers(redis_client, other)
+
+
+async def consumers(client: redis.asyncio.Redis, hand: Hand) -> set[str]:
+    return {one["name"].decode() for one in await client.xinfo_consumers(hand.stream, "taskrunner")}
 
 
 async def test_two_workers_that_look_at_once_take_a_job_once(make_hand: Any, noop: Any, runner: TaskRunner) -> None:

@@ -87,6 +87,20 @@ async def test_a_job_that_outlasts_the_shutdown_timeout_is_handed_back_and_has_s
     assert first.runs + second.runs == [("hold", 1, 1), ("hold", 1, 1)]
 
 
+async def test_a_worker_whose_slots_are_all_taken_stops_as_well(make_runner: Callable[..., TaskRunner]) -> None:
+    first = Held(make_runner(reservation_timeout=NEVER, shutdown_timeout=0.2, num_workers=1))
+    async with asyncio.timeout(20), first.runner.start():
+        held = await first.hold.dispatch()
+        await first.running.wait()
+        waiting = await first.hold.dispatch()
+    second = Held(make_runner(reservation_timeout=NEVER))
+    second.release.set()
+    async with second.runner.start():
+        for job in (held, waiting):
+            assert await second.runner.job(job.id).result(10) == "done"
+    assert first.runs == [("hold", 1, 1)]
+
+
 async def test_a_job_that_is_handed_back_keeps_the_count_of_its_crashes(
     make_runner: Callable[..., TaskRunner], make_hand: Any
 ) -> None:
