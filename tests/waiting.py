@@ -11,7 +11,7 @@ DEADLINE = 20.0
 
 
 async def eventually(condition: Callable[[], Any], deadline: float = DEADLINE) -> Any:
-    """Waits until ``condition()`` (sync or async) is true and returns what it gave. Fails after ``deadline`` seconds."""
+    """Waits until ``condition()`` (sync or async) is true and returns what it gave; fails after ``deadline`` s."""
     end = asyncio.get_running_loop().time() + deadline
     while True:
         value = condition()

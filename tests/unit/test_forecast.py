@@ -156,6 +156,13 @@ def test_figures_of_partitions_are_summed_and_workers_counted_once() -> None:
     assert summarise("*", parts, None).replicas == 2
 
 
+@pytest.mark.parametrize(("factor", "seconds"), [(None, 20.0), (1, 20.0), (4, 5.0)])
+def test_a_given_number_of_replicas_takes_the_place_of_the_live_ones(factor: int | None, seconds: float) -> None:
+    run = {"ok": 1, "failed": 0, "retried": 0, "n": 1, "sum": 2.0, "buckets": {"41": 1}}
+    part = counted(entries=40, unsettled={"a": 40}, runs={"a": run}, workers=[{"slots": 4, "queues": ["q"]}])
+    assert summarise("q", [part], factor).drain_time == pytest.approx(seconds)
+
+
 def test_a_given_number_of_replicas_counts_only_while_somebody_consumes() -> None:
     assert summarise("q", [counted(entries=5)], 3).drain_time == math.inf
     empty = summarise("q", [], None)
