@@ -132,4 +132,5 @@ def new_id() -> str:
     """
     now = time.time_ns()
     fraction = now % 1_000_000 * 4096 // 1_000_000
-    return f"{now // 1_000_000 << 80 | (0x7000 | fraction) << 64 | 1 << 63 | _random.getrandbits(62):032x}"
+    number = now // 1_000_000 << 80 | (0x7000 | fraction) << 64 | 0x8000000000000000 | _random.getrandbits(62)
+    return number.to_bytes(16).hex()

@@ -61,15 +61,13 @@ class Producer:
         return accepted
 
     async def _send_chunk(self, chunk: list[Draft]) -> list[Accepted]:
-        places: dict[tuple[int, str], list[int]] = {}
-        for index, draft in enumerate(chunk):
-            places.setdefault((self.partition_of(draft), draft.queue), []).append(index)
-        accepted = [(draft.envelope.id, 0, False) for draft in chunk]
-        for (partition, queue), indexes in places.items():
-            batch = chunk if len(places) == 1 else [chunk[index] for index in indexes]
-            duplicates = await self._store.dispatch(partition, queue, batch, PATIENCE)
-            for n, index in enumerate(indexes):
-                accepted[index] = (duplicates.get(n, accepted[index][0]), partition, n in duplicates)
+        places = [(self.partition_of(draft), draft.queue) for draft in chunk]
+        accepted = [(draft.envelope.id, place[0], False) for draft, place in zip(chunk, places, strict=True)]
+        for place in dict.fromkeys(places):
+            indexes = [index for index, one in enumerate(places) if one == place]
+            batch = [chunk[index] for index in indexes]
+            for n, holder in (await self._store.dispatch(*place, batch, PATIENCE)).items():
+                accepted[indexes[n]] = (holder, place[0], True)
         return accepted
 
     async def close(self) -> None:

@@ -95,3 +95,19 @@ async def test_a_stopped_worker_does_not_start_what_it_had_fetched_and_lost(flee
     await last.wait(20)
     again = [job.id for job in fetched if tasks.journal.lines("start", job=job.id, pid=worker.pid)]
     assert not again
+
+
+async def test_jobs_that_the_server_gives_to_a_stopped_idle_worker_run_elsewhere(fleet: Fleet) -> None:
+    tasks = fleet.tasks
+    worker = await fleet.worker()
+    await (await tasks.quick.dispatch("warm")).wait(20)
+    worker.signal(signal.SIGSTOP)  # while it waits for jobs on the server
+    swallowed = await fleet.runner.dispatch_many([tasks.quick.job(n) for n in range(3)])
+    assert [str(await job.status()) for job in swallowed] == ["running"] * 3, "it was not given them"
+    async with fleet.runner.start():
+        assert [await job.result(20) for job in swallowed] == list(range(3))
+        worker.signal(signal.SIGCONT)
+        await (await tasks.quick.dispatch("after")).wait(20)
+    await fleet.end(worker)
+    figures = await fleet.figures("quick")
+    assert (figures.succeeded, figures.waiting) == (5, 0)

@@ -13,7 +13,7 @@ from taskrunner.store.clock import ServerClock
 from taskrunner.store.connect import Connector, target
 from taskrunner.store.heart import Heart
 from taskrunner.store.keys import Keyspace, PartitionKeys
-from taskrunner.store.store import Store, StoreOptions
+from taskrunner.store.store import BATCH, Store, StoreOptions
 from tests.waiting import eventually
 
 RESERVATION = 0.5
@@ -35,7 +35,7 @@ class Hand:
     def stream(self) -> str:
         return self.keys.queue("default").stream
 
-    async def fetch(self, count: int = 300) -> list[Arrival]:
+    async def fetch(self, count: int = 3000) -> list[Arrival]:
         return await self.store.reader(self.keys).fetch(["default"], count, None)
 
     def beat(self, *held: Arrival) -> list[Arrival]:
@@ -58,7 +58,11 @@ class Hand:
         """Records that these jobs returned the name of this worker. One byte each: 1, or 0 when it was refused."""
         result = b'"%b"' % self.name.encode()
         outcomes = [Settlement(one, Succeeded(result), 0.0) for one in held]
-        return await self.store.settle(0, "default", outcomes, len(held), Load(0.0, 0.0, 0, 1), 5.0)
+        verdicts = b""
+        for start in range(0, len(held), BATCH):
+            batch = outcomes[start : start + BATCH]
+            verdicts += await self.store.settle(0, "default", batch, len(held), Load(0.0, 0.0, 0, 1), 5.0)
+        return verdicts
 
 
 async def hand(url: str, namespace: str, name: str) -> Hand:

@@ -149,13 +149,13 @@ async def test_a_silent_workers_jobs_of_all_partitions_are_taken_over(
     make: Callable[..., TaskRunner], redis_client: redis.asyncio.Redis
 ) -> None:
     silent, runner = make(reservation_timeout=0.5), make(reservation_timeout=0.5)
-    jobs = [await runner.dispatch("nap") for _ in range(12)]
+    jobs = [await runner.dispatch("nap") for _ in range(60)]  # so many that no partition gets none
     store = (await silent.opened()).store
     for partition in store.partitions:
         await store.prepare(partition, ["default"])
         assert await store.reader(partition).fetch(["default"], 100, None)
     async with runner.start():
-        assert [await job.result(20) for job in jobs] == [2] * 12
+        assert [await job.result(20) for job in jobs] == [2] * 60
 
         async def alone() -> bool:
             streams = [partition.queue("default").stream for partition in store.partitions]

@@ -60,9 +60,11 @@ async def test_a_task_with_a_shorter_reservation_is_taken_at_its_own_age(make_ha
     assert await other.settle(*first, *second) == b"11"
 
 
-@pytest.mark.parametrize("patience", [None, 60], ids=["living ones", "ones with a longer reservation"])
-async def test_a_dead_job_is_found_behind_many_that_are_not_to_be_taken(
-    patience: float | None, make_hand: Any, runner: TaskRunner
+@pytest.mark.parametrize(
+    ("count", "patience"), [(2100, None), (150, 60)], ids=["living ones", "ones with a longer reservation"]
+)
+async def test_a_dead_job_is_found_behind_more_than_one_look_sees_that_are_not_to_be_taken(
+    count: int, patience: float | None, make_hand: Any, runner: TaskRunner
 ) -> None:
     @runner.task(reservation_timeout=patience)
     async def before() -> None: ...
@@ -71,21 +73,20 @@ async def test_a_dead_job_is_found_behind_many_that_are_not_to_be_taken(
     async def behind() -> None: ...
 
     holder, other = await make_hand("holder"), await make_hand("other")
-    await runner.dispatch_many([before.job() for _ in range(40)])
+    await runner.dispatch_many([before.job() for _ in range(count)])
     await behind.dispatch()
     *others, dead = await holder.fetch()
     await asyncio.sleep(RESERVATION)
     taken: list[Any] = []
 
     async def found() -> bool:
-        # Of what is to be looked at, one call looks at a part: of one entry, or of ten for each that it may take.
-        holder.beat(*others)
+        holder.beat(*others if patience is None else ())
         taken.extend(await other.reclaim(limit=1))
         return bool(taken)
 
     await eventually(found)
     assert [one.entry_id for one in taken] == [dead.entry_id]
-    assert await other.settle(*taken) + await holder.settle(*others) == b"1" * 41
+    assert await other.settle(*taken) + await holder.settle(*others) == b"1" * (count + 1)
 
 
 async def test_a_worker_that_nobody_knows_is_removed_only_when_it_holds_no_job(

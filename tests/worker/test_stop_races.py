@@ -77,7 +77,7 @@ async def test_a_stop_hands_back_what_was_being_taken_over_in_that_instant(
         async def task() -> None:
             runs.append(current_job().deliveries)
 
-    jobs = [await runner.dispatch(name) for name in names for _ in range(10)]
+    jobs = [await runner.dispatch(name) for name in names for _ in range(40)]
     await swallow(silent, names)
     taken: list[Any] = []
     real = Store.reclaim
@@ -122,4 +122,4 @@ async def _alone(client: redis.asyncio.Redis, runner: TaskRunner) -> bool:
         for partition in runner.session().store.partitions
         for name in await runner.session().store.inspection.queues()
     ]
-    return set(counts) <= {1}
+    return set(counts) <= {0, 1}  # before 7.2 a read that brings nothing makes no consumer
