@@ -34,15 +34,17 @@ end
 -- nothing. So what keeps and drains jobs goes on, and only new ones are refused.
 local function insist(zset) call('ZREM', zset, '') end
 
--- Adds n events to an exponentially decaying sum "value last since"; value / FLOW_WINDOW is the rate per ms.
+-- Adds n events to an exponentially decaying sum "value last since"; value / FLOW_WINDOW is the rate per ms. Like all
+-- figures it begins anew where it finds something else: a script that has moved jobs must not fail for a statistic.
 local function flow(key, field, n, at)
   local value, since = 0, at
   local text = call('HGET', key, field)
   if text then
     local old, last, first = string.match(text, '^(%S+) (%S+) (%S+)$')
-    local gap = math.max(at - tonumber(last), 0)
-    if gap < 6 * FLOW_WINDOW then
-      value, since = tonumber(old) * math.exp(-gap / FLOW_WINDOW), tonumber(first)
+    old, last, first = tonumber(old), tonumber(last), tonumber(first)
+    local gap = last and math.max(at - last, 0)
+    if old and first and gap and gap < 6 * FLOW_WINDOW then
+      value, since = old * math.exp(-gap / FLOW_WINDOW), first
     end
   end
   call('HSET', key, field, string.format('%.10g %.0f %.0f', value + n, at, since))

@@ -130,7 +130,7 @@ while i <= last do
 end
 
 if #records > 0 then call('HSET', live, unpack(records)) end
-for task, n in pairs(added) do call('HINCRBY', KEYS[5], task, n) end
+for task, n in pairs(added) do pcall_('HINCRBY', KEYS[5], task, n) end
 if total > 0 then flow(KEYS[6], 'arrived', total, at) end
 call('SADD', KEYS[4], queue)
 call('SET', KEYS[1], ARGV[1] .. ' ' .. cjson.encode(duplicates), 'EX', ARGV[2])

@@ -30,7 +30,7 @@ if #ids > 0 then
   end
   call('ZREM', KEYS[1], unpack(ids))
   call('HDEL', KEYS[2], unpack(ids))
-  for task, n in pairs(added) do call('HINCRBY', KEYS[5], task, n) end
+  for task, n in pairs(added) do pcall_('HINCRBY', KEYS[5], task, n) end
   if total > 0 then flow(KEYS[6], 'arrived', total, at) end
 end
 local head = call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')

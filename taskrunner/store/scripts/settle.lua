@@ -83,7 +83,7 @@ if #acknowledged > 0 then
   if ARGV[6] == '1' then
     call('XDEL', stream, unpack(acknowledged))
   else
-    call('HINCRBY', KEYS[7], 'kept', #acknowledged)
+    pcall_('HINCRBY', KEYS[7], 'kept', #acknowledged)
   end
 else
   insist(due)
@@ -164,27 +164,30 @@ end
 -- coefficient of variation. A thousand at least, so that few are no accident; ten thousand at most, so that they follow
 -- a change.
 local FEWEST, MOST = 1000, 10000
+local function merge(new, old)
+  local variation = old.sum > 0 and old.squares * old.n / old.sum ^ 2 - 1 or 0
+  local memory = math.min(math.max(400 * variation, FEWEST), MOST)
+  local keep = math.max(0, 1 - new.n / memory) * math.min(1, memory / math.max(old.n, 1))
+  local merged = {buckets = {}}
+  for _, part in ipairs({'n', 'sum', 'squares'}) do merged[part] = new[part] + old[part] * keep end
+  for bucket, n in pairs(old.buckets) do
+    if n * keep > 0.01 then merged.buckets[bucket] = n * keep end
+  end
+  for bucket, n in pairs(new.buckets) do merged.buckets[bucket] = (merged.buckets[bucket] or 0) + n end
+  for _, field in pairs(TALLY) do merged[field] = new[field] + old[field] end
+  return cjson.encode(merged)
+end
 for task, new in pairs(runs) do
   local buckets = {}
   for bucket, n in pairs(new.buckets) do buckets[tostring(math.max(bucket, 0))] = n end
   new.sum, new.squares, new.buckets = new.sum / 1000000, new.squares / 1000000000000, buckets
   local text = call('HGET', KEYS[6], task)
-  if text then
-    local old = cjson.decode(text)
-    local variation = old.sum > 0 and old.squares * old.n / old.sum ^ 2 - 1 or 0
-    local memory = math.min(math.max(400 * variation, FEWEST), MOST)
-    local keep = math.max(0, 1 - new.n / memory) * math.min(1, memory / math.max(old.n, 1))
-    for _, part in ipairs({'n', 'sum', 'squares'}) do new[part] = new[part] + old[part] * keep end
-    for bucket, n in pairs(old.buckets) do
-      local weight = (buckets[bucket] or 0) + n * keep
-      if weight > 0.01 then buckets[bucket] = weight end
-    end
-    for _, field in pairs(TALLY) do new[field] = new[field] + old[field] end
-  end
-  call('HSET', KEYS[6], task, cjson.encode(new))
+  -- What another release or a stranger wrote there is no reason to fail: the jobs are acknowledged already.
+  local ok, merged = pcall(function() return merge(new, cjson.decode(text)) end)
+  call('HSET', KEYS[6], task, ok and merged or cjson.encode(new))
 end
 for task, n in pairs(settled) do
-  if n ~= 0 then call('HINCRBY', KEYS[5], task, n) end
+  if n ~= 0 then pcall_('HINCRBY', KEYS[5], task, n) end
 end
 if done > 0 then flow(KEYS[7], 'completed', done, at) end
 
@@ -196,8 +199,8 @@ if busy > 0 then
   local field = by_slots and 'slots' or 'loop'
   local time, amount = string.match(call('HGET', KEYS[7], field) or '0 0', '^(%S+) (%S+)$')
   local fade = math.exp(-busy / 5000000)
-  local sum = tonumber(amount) * fade + (by_slots and occupied or jobs)
-  call('HSET', KEYS[7], field, string.format('%.10g %.10g', tonumber(time) * fade + busy, sum))
+  local sum = (tonumber(amount) or 0) * fade + (by_slots and occupied or jobs)
+  call('HSET', KEYS[7], field, string.format('%.10g %.10g', (tonumber(time) or 0) * fade + busy, sum))
 end
 local reply = table.concat(verdicts)
 call('SET', KEYS[1], ARGV[1] .. ' ' .. reply, 'EX', ARGV[2])
