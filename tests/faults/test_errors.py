@@ -1,4 +1,4 @@
-"""What the server and the network say, and what we make of it: the table of reliability, row by row."""
+"""What the server and the network say, and what we make of it, case by case."""
 
 from __future__ import annotations
 

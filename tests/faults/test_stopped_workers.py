@@ -72,10 +72,7 @@ async def test_a_stopped_worker_ends_the_run_of_a_job_that_it_has_lost(fleet: Fl
 
 async def test_a_stopped_worker_does_not_start_what_it_had_fetched_and_lost(fleet: Fleet) -> None:
     tasks = fleet.tasks
-    worker = await fleet.worker(num_workers=1, read_ahead=10.0)
-    warm = await fleet.runner.dispatch_many([tasks.quick.job(n) for n in range(100)])
-    for job in warm:
-        await job.wait(20)
+    worker = await fleet.worker(num_workers=1, prefetch=5)
     held = await tasks.hold.dispatch("gate")
     fetched = await fleet.runner.dispatch_many([tasks.quick.job(n) for n in range(5)])
     await tasks.seen(1, "start", job=held.id)

@@ -152,16 +152,16 @@ class Fleet:
         self.tasks = Workshop(self.runner, folder)
         self.journal = self.tasks.journal
 
-    async def worker(self, *, read_ahead: float = 0.0, **options: Any) -> Program:
-        """A worker process that consumes. ``read_ahead`` in seconds replaces the default: a large one makes it take
-        jobs that it has no slot for."""
+    async def worker(self, *, prefetch: int = 0, **options: Any) -> Program:
+        """A worker process that consumes; with ``prefetch`` one that always takes so many jobs more than it has slots
+        for, as others do while they are fast."""
         started = self._program(
             "from tests.faults.workshop import work; work()",
             URL=self.url,
             NAMESPACE=self.namespace,
             FOLDER=str(self.folder),
             OPTIONS=json.dumps(self._options | options),
-            READ_AHEAD=str(read_ahead or inventory.READ_AHEAD),
+            PREFETCH=str(prefetch),
         )
         assert await started.line() == "started"
         return started
@@ -197,7 +197,9 @@ def work() -> None:
     """The main program of a worker process: consumes until SIGTERM, or until it is killed."""
     folder = Path(os.environ["FOLDER"])
     logging.basicConfig(filename=folder / f"log-{os.getpid()}", level=logging.INFO)
-    inventory.READ_AHEAD = float(os.environ["READ_AHEAD"])
+    prefetch = int(os.environ["PREFETCH"])
+    if prefetch:
+        inventory.Meter.rate = lambda self, now: (prefetch + 0.5) / inventory.READ_AHEAD
     runner = TaskRunner(os.environ["URL"], namespace=os.environ["NAMESPACE"], **json.loads(os.environ["OPTIONS"]))
     Workshop(runner, folder)
     runner.on_startup(lambda: print("started", flush=True))

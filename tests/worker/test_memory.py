@@ -67,6 +67,6 @@ async def test_a_worker_with_a_hundred_thousand_jobs_behind_it_grows_by_less_tha
         seen.append(process.memory_info().rss)
         await asyncio.sleep(0.01)
     assert await running == "paused"
-    assert (await producer.stats("default")).waiting > WAITING * 0.99
+    assert (await producer.stats("default")).waiting > WAITING * 0.9
     assert len(seen) > 10
     assert max(seen) - before < LIMIT, f"it grew by {(max(seen) - before) / 1024 / 1024:.0f} MB"

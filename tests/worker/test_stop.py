@@ -120,12 +120,10 @@ async def test_a_job_that_is_handed_back_keeps_the_count_of_its_crashes(
 async def test_what_was_fetched_and_has_not_started_goes_back_at_once(
     make_runner: Callable[..., TaskRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inventory, "READ_AHEAD", 10.0)
+    monkeypatch.setattr(inventory.Meter, "rate", lambda self, now: 20 / inventory.READ_AHEAD)
     first = Held(make_runner(reservation_timeout=NEVER, shutdown_timeout=20, num_workers=1))
     stop = asyncio.Event()
     ending = asyncio.create_task(stopping(first.runner, stop))
-    for job in [await first.quick.dispatch() for _ in range(50)]:
-        await job.wait(10)  # so that it knows that it is fast, and reads ahead
     held = await first.hold.dispatch()
     fetched = await first.runner.dispatch_many([first.quick.job(n) for n in range(20)])
     await first.running.wait()
