@@ -1,4 +1,5 @@
-"""What travels: the envelope of a job, the delivery that a worker got, and the token that proves who holds it.
+"""What travels: the envelope of a job, and the delivery that a worker got. Entry id, worker and delivery count together
+are the token that proves who holds it: the server raises the count whenever a reservation changes hands.
 
 These are values. They are not frozen only because a frozen dataclass costs three times as much to make, and one of
 each is made per job; nothing changes them after they are built.
@@ -10,7 +11,7 @@ import os
 import random
 import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 TRACKED = 1
 """Flag: the server keeps a live record for this job while it has not ended."""
@@ -47,17 +48,6 @@ class Extra:
     UNKNOWN_SINCE = "k"  # server time in ms when a worker first did not know the task
 
 
-class Token(NamedTuple):
-    """Proof of ownership: the entry, who holds it, and how often it had been delivered when they got it.
-
-    The server raises the count whenever a reservation changes hands, so an old token never fits again.
-    """
-
-    entry_id: bytes
-    worker_id: str
-    deliveries: int
-
-
 @dataclass(slots=True, eq=False)
 class Delivery:
     """An envelope that arrived. ``fetched_at`` is ``time.monotonic()`` before the fetch was sent, in seconds."""
@@ -68,9 +58,6 @@ class Delivery:
     entry_id: bytes
     deliveries: int
     fetched_at: float
-
-    def token(self, worker_id: str) -> Token:
-        return Token(self.entry_id, worker_id, self.deliveries)
 
 
 @dataclass(slots=True, eq=False)

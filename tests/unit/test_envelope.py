@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskrunner import PayloadError, TaskOptionError
-from taskrunner.envelope import KEPT, TRACKED, Delivery, Draft, Envelope, Extra, Lease, Token, new_id
+from taskrunner.envelope import KEPT, TRACKED, Draft, Extra, Lease, new_id
 from taskrunner.features import DEFAULTS, choose
 from taskrunner.features.unique import digest
 from taskrunner.payload import JSON, Packer
@@ -31,11 +31,6 @@ def test_an_id_is_a_uuid_of_version_7_with_its_time() -> None:
         parsed = uuid.UUID(hex=id)
         assert (parsed.version, parsed.variant, parsed.hex) == (7, uuid.RFC_4122, id)
         assert before <= int(id[:12], 16) <= after
-
-
-def test_a_token_proves_entry_worker_and_delivery() -> None:
-    delivery = Delivery(Envelope("id", "task", 0, 3, 1, {}, b""), "queue", 0, b"5-1", 2, 0.0)
-    assert delivery.token("me") == Token(b"5-1", "me", 2)
 
 
 def plan(base: dict[str, Any] | None = None, **given: Any) -> Plan:
