@@ -129,7 +129,7 @@ class TaskRunner(Home):
         return Dispatcher(self.find, dict(options))
 
     async def dispatch_many(self, specs: Sequence[JobSpec[R]]) -> list[Job[R]]:
-        """Dispatches many jobs, 200 per round trip, each on its own. Returns their handles in order.
+        """Dispatches many jobs, 200 (or a megabyte) per round trip, each on its own. Returns their handles in order.
 
         Raises PayloadError before anything is written; RedisUnavailable when the server went away in the middle: then
         some of the jobs were accepted.

@@ -20,7 +20,7 @@ from ..outcome import Settlement
 from . import wire
 from .batches import Batches
 from .clock import ServerClock
-from .connect import Connector, GroupMissing, Link
+from .connect import Connector, Link
 from .inspect import Inspection
 from .items import SettlementItems, add_draft
 from .keys import Keyspace, PartitionKeys
@@ -259,8 +259,6 @@ class Reader:
     async def _identify(self) -> None:
         try:
             await self._link.identify()
-        except GroupMissing:
-            raise
         except RedisUnavailable:
             raise
         except RedisError:

@@ -59,7 +59,7 @@ class Executor:
 
     ``recipes`` by task name; ``lookup`` for deliveries that carry options of their own; ``bury`` is told of every job
     that fails for good before that is recorded; ``now`` gives server time in ms; ``confirmed`` gives the
-    monotonic time until which a delivery is surely still ours.
+    monotonic time at which the last confirmed heartbeat began.
     """
 
     def __init__(
