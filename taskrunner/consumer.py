@@ -16,7 +16,7 @@ from .hooking import Hooking
 from .outcome import Failed
 from .registry import Registry
 from .session import Session
-from .store.connect import Connector
+from .store.deployment import Deployment
 from .store.heart import Heart
 from .task import Task
 from .worker.worker import Worker, WorkerOptions
@@ -39,7 +39,7 @@ def _told(task: asyncio.Task[None]) -> None:
 class Consumer:
     """The worker of one runner, while it consumes."""
 
-    def __init__(self, home: Home, session: Session, connector: Connector) -> None:
+    def __init__(self, home: Home, session: Session, deployment: Deployment) -> None:
         self._home = home
         settings = home.settings
         self._recipes = self._compile_all()
@@ -62,7 +62,7 @@ class Consumer:
             hooks=home.long_queue_hooks,
         )
         store = session.store
-        heart = Heart(connector, store.keyspace, store.options, store.clock)
+        heart = Heart(deployment, store.keyspace, store.options, store.clock)
         self._worker = Worker(store, heart, session.listener, options)
         session.on_notice, session.on_gap = self._worker.heard, self._worker.look_again
         session.listen()

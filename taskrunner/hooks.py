@@ -80,5 +80,7 @@ async def call(hook: Hook, *arguments: Any) -> None:
         if task is not None and task.cancelling():
             raise  # whoever called the hook is being cancelled; else it is the hook's own
         log.exception("the hook %s failed", getattr(hook, "__qualname__", hook))
-    except (Exception, SystemExit):
+    except GeneratorExit:
+        raise  # whoever called the hook is being closed
+    except BaseException:
         log.exception("the hook %s failed", getattr(hook, "__qualname__", hook))

@@ -24,7 +24,8 @@ from .payload import Serializer
 from .registry import Registry
 from .session import Session
 from .signals import on_stop_signal
-from .store.connect import Connector, target, target_of
+from .store.connect import connect
+from .store.deployment import Deployment, LocatedServer
 from .store.keys import Keyspace
 from .store.store import Store, StoreOptions
 from .task import BoundTask, JobSpec, Task
@@ -103,7 +104,7 @@ class TaskRunner(Home):
         redis = (os.environ.get("TASKRUNNER_REDIS_URL") or "embedded://") if redis is None else redis
         self.owns_server = redis == "embedded://"
         """True when the server is that of this process alone: whoever starts several processes must share one out."""
-        self._connector = _connector(redis)
+        self._deployment = _deployment(redis)
         self._sessions: dict[asyncio.AbstractEventLoop, Session] = {}
         self._consumer: Consumer | None = None
         self._started = False
@@ -187,8 +188,8 @@ class TaskRunner(Home):
             chosen.delete_on_ack,
         )
         keyspace = Keyspace(chosen.key_prefix, chosen.namespace, chosen.partitions)
-        store = Store(self._connector, keyspace, store_options)
-        return Session(store, self._connector, client)
+        store = Store(self._deployment, keyspace, store_options)
+        return Session(store, self._deployment, client)
 
     async def opened(self) -> Session:
         """The session, connected. Raises RedisError."""
@@ -249,7 +250,7 @@ class TaskRunner(Home):
                     raise
             for hook in self.hooks.startup:
                 await hooks.call(hook)
-            self._consumer = Consumer(self, session, self._connector) if consume else None
+            self._consumer = Consumer(self, session, self._deployment) if consume else None
             try:
                 yield self
             finally:
@@ -303,9 +304,7 @@ class Dispatcher:
         return await bound.dispatch(*args, **kwargs)
 
 
-def _connector(redis: Any) -> Connector:
-    if not isinstance(redis, str):
-        return Connector(None, target_of(redis))
-    if redis.startswith("embedded:"):
-        return Connector(lambda: embedded.locate(redis))
-    return Connector(None, target(redis))
+def _deployment(redis: Any) -> Deployment:
+    if isinstance(redis, str) and redis.startswith("embedded:"):
+        return LocatedServer(lambda: embedded.locate(redis))
+    return connect(redis)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from .errors import RedisUnavailable
 from .producer import Producer
-from .store.connect import Connector, persist
+from .store.deployment import Deployment
 from .store.inspect import Sight
 from .store.keys import PartitionKeys
 from .store.listen import Listener
+from .store.persist import persist
 from .store.store import Store
 from .store.wire import Ended
 
@@ -22,11 +23,11 @@ PATIENCE = 30.0
 class Session:
     """Opened lazily by the first dispatch, or by ``start()``; bound to the loop that opened it."""
 
-    def __init__(self, store: Store, connector: Connector, client_id: str) -> None:
+    def __init__(self, store: Store, deployment: Deployment, client_id: str) -> None:
         self.store = store
         self.producer = Producer(store)
         self._client_id = client_id
-        self._listener = Listener(connector, self._heard, self._gap)
+        self._listener = Listener(deployment, store.partitions[0].prefix, self._heard, self._gap)
         self._listening: asyncio.Task[None] | None = None
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._opening: asyncio.Task[None] | None = None

@@ -19,7 +19,7 @@ import pytest
 import redis.asyncio
 
 from taskrunner import TaskRunner
-from tests.faults.servers import Server
+from tests.servers import Server
 from tests.waiting import eventually
 
 JOBS = 10_000

@@ -3,19 +3,26 @@
     @runner.task(timeout=30, reservation_timeout=120)
     async def report(day: str) -> None: ...
 
-A run over ``timeout`` is cancelled and counts as a failure with ``JobTimeout``. ``reservation_timeout`` replaces the
-runner's for this task: a job whose worker fell silent is taken by another one after that many seconds.
+A run over ``timeout`` is cancelled and counts as a failure with ``JobTimeout``. One that ignores that, as a thread does,
+keeps its slot until it returns, and is told of in the log as stuck. ``reservation_timeout`` replaces the runner's for
+this task: a job whose worker fell silent is taken by another one after that many seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from ..envelope import Delivery, Draft, Extra
 from ..errors import JobTimeout
 from ..feature import Arguments, Call, Feature, Fill, Option
 from ..options import Options, Seconds, seconds
+
+log = logging.getLogger("taskrunner.worker")
+
+STUCK = 5.0
+"""Seconds that a run may take to end after its timeout before it is called stuck: longer than cleaning up takes."""
 
 
 def _optional(value: Seconds | None, what: str) -> float | None:
@@ -47,6 +54,7 @@ class Timeouts(Feature):
 
         async def limited(delivery: Delivery) -> Any:
             late = asyncio.timeout(limit)
+            alarm = asyncio.get_running_loop().call_later(limit + STUCK, _tell_stuck, delivery, limit)
             try:
                 async with late:
                     result = await call(delivery)
@@ -55,8 +63,19 @@ class Timeouts(Feature):
                 if late.expired():
                     raise JobTimeout(f"the run took longer than its timeout of {limit:g} s and was cancelled") from None
                 raise
+            finally:
+                alarm.cancel()
             if late.expired():
                 raise JobTimeout(f"the run took longer than its timeout of {limit:g} s and would not be cancelled")
             return result
 
         return limited
+
+
+def _tell_stuck(delivery: Delivery, limit: float) -> None:
+    log.error(
+        "job %s of task %r is stuck: it was cancelled after its timeout of %g s and still runs; it keeps its slot",
+        delivery.envelope.id,
+        delivery.envelope.task,
+        limit,
+    )

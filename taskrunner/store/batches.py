@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from .connect import Link, persist
+from .links import Link
+from .persist import persist
 from .scripts import Script
 
 REMEMBERED = 600

@@ -9,8 +9,9 @@ import orjson
 
 from ..envelope import Arrival
 from .clock import ServerClock
-from .connect import BlockingLink, Connector
+from .deployment import Deployment
 from .keys import Keyspace, PartitionKeys
+from .links import BlockingLink
 from .scripts import BEAT
 from .store import BATCH, StoreOptions
 
@@ -18,9 +19,10 @@ from .store import BATCH, StoreOptions
 class Heart:
     """Renews what a worker holds. Used by one thread; shares nothing with the event loop but what is passed in."""
 
-    def __init__(self, connector: Connector, keyspace: Keyspace, options: StoreOptions, clock: ServerClock) -> None:
+    def __init__(self, deployment: Deployment, keyspace: Keyspace, options: StoreOptions, clock: ServerClock) -> None:
         # A beat that hangs must fail while there is still time for another one.
-        self._link = BlockingLink(connector, max(0.25, options.reservation / 8))
+        timeout = max(0.25, options.reservation / 8)
+        self._links = [BlockingLink(deployment, one.prefix, timeout) for one in keyspace.partitions]
         self._keyspace = keyspace
         self._options = options
         self._clock = clock
@@ -50,7 +52,7 @@ class Heart:
             arguments.append(len(ours))
             for delivery in ours:
                 arguments += (delivery.entry_id, delivery.deliveries)
-        now, *lost = self._link.run(BEAT, keys, arguments)
+        now, *lost = self._links[partition.number].run(BEAT, keys, arguments)
         self._clock.learn(now)
         # After a worker has taken over its own job (its loop was blocked) it holds both: the lost one is the older one.
         older_last = sorted(held, key=lambda delivery: -delivery.deliveries)
@@ -58,4 +60,5 @@ class Heart:
         return [known[names[lost[n]], lost[n + 1]] for n in range(0, len(lost), 2)]
 
     def close(self) -> None:
-        self._link.close()
+        for link in self._links:
+            link.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ from .. import forecast
 from ..envelope import Delivery, Envelope
 from ..forecast import Capacity, QueueStats, TaskStats
 from . import wire
-from .connect import Link
 from .keys import Keyspace, PartitionKeys
+from .links import Link
 from .scripts import LOOK, STATS, WATCH
 
 
@@ -51,10 +51,10 @@ class Counts:
 
 
 class Inspection:
-    """Reads over one link."""
+    """Reads over one link per partition."""
 
-    def __init__(self, link: Link, keyspace: Keyspace, group: str) -> None:
-        self._link = link
+    def __init__(self, links: Sequence[Link], keyspace: Keyspace, group: str) -> None:
+        self._links = links
         self._keyspace = keyspace
         self._group = group
 
@@ -63,7 +63,7 @@ class Inspection:
     async def look(self, partition: PartitionKeys, id: str) -> wire.Ended | Sight | None:
         """What is known of a job: its outcome, or where it stands, or None."""
         keys = [partition.job(id), partition.live]
-        reply = await self._link.run(LOOK, keys, [id, self._group, partition.prefix])
+        reply = await self._links[partition.number].run(LOOK, keys, [id, self._group, partition.prefix])
         if not reply:
             return None
         kind = reply[0]
@@ -91,7 +91,7 @@ class Inspection:
     async def watch(self, partition: PartitionKeys, id: str, channel: str) -> wire.Ended | bool:
         """The outcome of a job; or True: the channel will hear of it; or False: it is unknown."""
         keys = [partition.job(id), partition.live, partition.watchers]
-        reply = await self._link.run(WATCH, keys, [id, channel])
+        reply = await self._links[partition.number].run(WATCH, keys, [id, channel])
         return wire.read_record(reply) if isinstance(reply, bytes) else bool(reply)
 
     # -- queues ----------------------------------------------------------------------------------------------
@@ -100,13 +100,15 @@ class Inspection:
         """The names of all queues that jobs were ever dispatched to, or that a worker ever read."""
         names = set[bytes]()
         for partition in self._keyspace.partitions:
-            names.update(await self._link.call(b"SMEMBERS", partition.queues))
+            names.update(await self._links[partition.number].call(b"SMEMBERS", partition.queues))
         return sorted(name.decode() for name in names)
 
     async def counts(self, partition: PartitionKeys, queue: str) -> Counts:
         names = partition.queue(queue)
         keys = [names.stream, names.due, names.dead, names.waiting, names.runs, names.rates]
-        reply = await self._link.run(STATS, [*keys, partition.workers, partition.worker_facts], [self._group])
+        reply = await self._links[partition.number].run(
+            STATS, [*keys, partition.workers, partition.worker_facts], [self._group]
+        )
         runs = {task: orjson.loads(text) for task, text in _pairs(reply[7])}
         unsettled = {task: int(n) for task, n in _pairs(reply[6])}
         rates = {name: text.decode() for name, text in _pairs(reply[8])}
@@ -133,7 +135,7 @@ class Inspection:
     async def dead_letter(self, id: str) -> wire.DeadLetter | None:
         for partition in self._keyspace.partitions:
             for queue in await self.queues():
-                text = await self._link.call(b"HGET", partition.queue(queue).dead_letters, id)
+                text = await self._links[partition.number].call(b"HGET", partition.queue(queue).dead_letters, id)
                 if text is not None:
                     return wire.exhume(text)
         return None
@@ -144,8 +146,8 @@ class Inspection:
         for partition in self._keyspace.partitions:
             for queue in await self.queues():
                 names = partition.queue(queue)
-                ids = await self._link.call(b"ZREVRANGE", names.dead, 0, limit - 1)
-                texts = await self._link.call(b"HMGET", names.dead_letters, *ids) if ids else []
+                ids = await self._links[partition.number].call(b"ZREVRANGE", names.dead, 0, limit - 1)
+                texts = await self._links[partition.number].call(b"HMGET", names.dead_letters, *ids) if ids else []
                 found += [wire.exhume(text) for text in texts if text is not None]
         return sorted(found, key=lambda letter: letter.failed_at, reverse=True)[:limit]
 

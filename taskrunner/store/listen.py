@@ -9,7 +9,9 @@ from typing import Any
 from redis import exceptions as theirs
 
 from ..errors import RedisError
-from .connect import Connector, pack, wait_before
+from .deployment import Deployment
+from .links import pack
+from .persist import wait_before
 
 Heard = Callable[[str, bytes], None]
 
@@ -18,8 +20,9 @@ class Listener:
     """One subscribed connection. Notices can be lost while it is away, so everybody who listens looks as well: ``gap``
     is called whenever the subscription is (again) in force."""
 
-    def __init__(self, connector: Connector, heard: Heard, gap: Callable[[], None]) -> None:
-        self._connector = connector
+    def __init__(self, deployment: Deployment, key: str, heard: Heard, gap: Callable[[], None]) -> None:
+        self._deployment = deployment
+        self._key = key
         self._heard = heard
         self._gap = gap
         self._channels: set[str] = set()
@@ -57,7 +60,7 @@ class Listener:
         return True
 
     async def _subscribe(self, *, again: bool) -> None:
-        target = await self._connector.target(again=again)
+        target = await self._deployment.target(self._key, again=again)
         self._connection = target.asynchronous()
         await self._connection.connect()
         names = sorted(self._channels)

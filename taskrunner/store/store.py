@@ -15,15 +15,17 @@ from redis import exceptions as theirs
 
 from ..envelope import Arrival, Draft
 from ..errors import QueueFull, RedisError, RedisUnavailable
+from ..failpoints import reach
 from ..forecast import Load
 from ..outcome import Settlement
 from . import wire
 from .batches import Batches
 from .clock import ServerClock
-from .connect import Connector, Link
+from .deployment import Deployment
 from .inspect import Inspection
 from .items import SettlementItems, add_draft
 from .keys import Keyspace, PartitionKeys
+from .links import Link
 from .scripts import DISPATCH, LEAD, LEAVE, PROMOTE, RECLAIM, SETTLE, SWEEP, TRIM
 
 BATCH = 200
@@ -53,22 +55,22 @@ class StoreOptions:
 class Store:
     """Transitions of jobs in one namespace."""
 
-    def __init__(self, connector: Connector, keyspace: Keyspace, options: StoreOptions) -> None:
+    def __init__(self, deployment: Deployment, keyspace: Keyspace, options: StoreOptions) -> None:
         self.keyspace = keyspace
         self.options = options
         self.clock = ServerClock()
-        self._connector = connector
-        self._control = Link(connector)
-        self._links: list[Link] = [self._control]
-        self.inspection = Inspection(self._control, keyspace, options.group)
+        self._deployment = deployment
+        self._links: list[Link] = []
+        self._controls = [self._link(partition) for partition in keyspace.partitions]
+        self.inspection = Inspection(self._controls, keyspace, options.group)
         self._dispatches = [self._batches(partition, "d") for partition in keyspace.partitions]
         self._settles = [self._batches(partition, "s") for partition in keyspace.partitions]
 
     def _batches(self, partition: PartitionKeys, role: str) -> Batches:
-        return Batches(self._link(), partition.batch(self.options.client_id + role))
+        return Batches(self._link(partition), partition.batch(self.options.client_id + role))
 
-    def _link(self) -> Link:
-        link = Link(self._connector)
+    def _link(self, partition: PartitionKeys) -> Link:
+        link = Link(self._deployment, partition.prefix)
         self._links.append(link)
         return link
 
@@ -80,19 +82,20 @@ class Store:
 
     async def open(self) -> None:
         """Connects once and learns the server's time. Raises RedisError."""
-        seconds, micros = await self._control.call(b"TIME")
+        seconds, micros = await self._controls[0].call(b"TIME")
         self.clock.learn(int(seconds) * 1000 + int(micros) / 1000)
 
     async def prepare(self, partition: PartitionKeys, queues: Sequence[str]) -> None:
         """Makes streams and groups that don't exist; from the first entry, so that what is already there is seen."""
         try:
-            await self._control.call(b"SADD", partition.queues, *queues)
+            await self._controls[partition.number].call(b"SADD", partition.queues, *queues)
         except QueueFull:
             pass  # they will have been there before; whoever dispatches or comes after a restart adds them
+        control = self._controls[partition.number]
         for queue in queues:
             stream = partition.queue(queue).stream
             try:
-                await self._control.call(b"XGROUP", b"CREATE", stream, self.options.group, b"0", b"MKSTREAM")
+                await control.call(b"XGROUP", b"CREATE", stream, self.options.group, b"0", b"MKSTREAM")
             except QueueFull:
                 pass  # a full server must be drained: if the group is really missing, the fetch says so
             except RedisError as error:
@@ -131,14 +134,16 @@ class Store:
         items: list[Any] = [queue, keys.wake]
         for draft in drafts:
             add_draft(draft, wire.seal(draft.envelope), fixed, items, keys)
+        reach("before_dispatch")
         reply = await self._dispatches[partition].send(DISPATCH, fixed, items, patience)
+        reach("after_dispatch")
         return {reply[n]: reply[n + 1].decode() for n in range(0, len(reply), 2)} if reply else {}
 
     # -- consuming -------------------------------------------------------------------------------------------
 
     def reader(self, partition: PartitionKeys) -> Reader:
         """A reader for one partition, with a connection of its own."""
-        return Reader(self._link(), self._control, partition, self.options)
+        return Reader(self._link(partition), self._controls[partition.number], partition, self.options)
 
     async def settle(
         self, partition: int, queue: str, settlements: Sequence[Settlement], held: int, load: Load, patience: float
@@ -160,7 +165,7 @@ class Store:
         """Moves up to 200 due jobs of a queue into its stream. Returns how many, and seconds until the next is due."""
         names = partition.queue(queue)
         keys = [names.due, names.letters, names.stream, partition.live, names.waiting, names.rates]
-        moved, wait, now = await self._control.run(PROMOTE, keys, [PROMOTED, queue, BATCH_BYTES])
+        moved, wait, now = await self._controls[partition.number].run(PROMOTE, keys, [PROMOTED, queue, BATCH_BYTES])
         self.clock.learn(now)
         return moved, None if wait < 0 else wait / 1000
 
@@ -177,7 +182,7 @@ class Store:
         arguments = [options.group, options.worker_id, round(options.reservation * 1000), round(options.beat * 1000)]
         arguments = [*arguments, min(limit, RECLAIMED), queue, pause, last, int(busy)]
         asked = time.monotonic()
-        reply = await self._control.run(RECLAIM, keys, arguments)
+        reply = await self._controls[partition.number].run(RECLAIM, keys, arguments)
         return reply[0] == b"1", _arrivals(reply[1:], queue, partition.number, asked)
 
     async def sweep(self, partition: PartitionKeys, queue: str) -> list[Arrival]:
@@ -187,7 +192,7 @@ class Store:
         while True:
             asked = time.monotonic() - self.options.beat  # pending since nobody knows when: the next beat must renew it
             arguments = [self.options.group, self.options.worker_id, start, BATCH]
-            reply = await self._control.run(SWEEP, [stream], arguments)
+            reply = await self._controls[partition.number].run(SWEEP, [stream], arguments)
             found += _arrivals(reply, queue, partition.number, asked)
             if len(reply) < 3 * BATCH:
                 return found
@@ -197,19 +202,19 @@ class Store:
         """Trims the audit trail of a queue (``delete_on_ack=False``) by age. Returns how many entries went."""
         names = partition.queue(queue)
         arguments = [self.options.group, round(self.options.audit_age * 1000)]
-        return int(await self._control.run(TRIM, [names.stream, names.rates], arguments))
+        return int(await self._controls[partition.number].run(TRIM, [names.stream, names.rates], arguments))
 
     async def leave(self, partition: PartitionKeys, queues: Sequence[str]) -> int:
         """Signs this worker off. Returns how many streams still have entries pending for it."""
         keys = [partition.workers, partition.worker_facts, partition.leader]
         keys += [partition.queue(queue).stream for queue in queues]
         arguments = [self.options.group, self.options.worker_id]
-        return int(await self._control.run(LEAVE, keys, arguments, timeout=5))
+        return int(await self._controls[partition.number].run(LEAVE, keys, arguments, timeout=5))
 
     async def lead(self, seconds: float) -> bool:
         """Whether this runner is, for so many seconds, the one that evaluates the long-queue hook."""
         keys = [self.partitions[0].leader]
-        return bool(await self._control.run(LEAD, keys, [self.options.worker_id, round(seconds * 1000)]))
+        return bool(await self._controls[0].run(LEAD, keys, [self.options.worker_id, round(seconds * 1000)]))
 
 
 def _arrivals(triples: Sequence[Any], queue: str, partition: int, asked: float) -> list[Arrival]:

@@ -31,11 +31,12 @@ Lookup = Callable[[Delivery], Recipe | None]
 class Slot:
     """One place where a job runs. ``cut`` is set when the runner itself ends the run: what it then comes to."""
 
-    __slots__ = ("cut", "delivery", "settled", "task")
+    __slots__ = ("cut", "delivery", "settled", "started", "task")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
         self.delivery: Arrival | None = None
+        self.started = 0.0
         self.cut: Cut | None = None
         self.settled = False
 
@@ -84,6 +85,7 @@ class Executor:
         self._safe = reservation * 0.75
         self._max_deliveries = max_deliveries
         self._slots: set[Slot] = set()
+        self._written_off: list[Slot] = []
         self._context = copy_context()
         self._closing = False
 
@@ -109,18 +111,22 @@ class Executor:
             log.critical("a slot of the executor died, a new one takes its place", exc_info=error)
         if slot.delivery is not None and not slot.settled:
             # As if its worker had died: without heartbeats it is delivered again, and that is counted.
-            self._inventory.meter.finish(time.monotonic(), time.monotonic())
+            self._inventory.meter.finish(time.monotonic(), slot.started)
             self._inventory.drop(slot.delivery)
         self._spawn()
 
     async def close(self) -> None:
         """Ends the slots; what still runs in one has been given up before."""
         self._closing = True
-        tasks = [slot.task for slot in self._slots if slot.task is not None]
+        tasks = [slot.task for slot in (*self._slots, *self._written_off) if slot.task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=0.5)
+            _, stubborn = await asyncio.wait(tasks, timeout=0.5)
+            for task in stubborn:
+                # asyncio.run() waits for all tasks that it knows: a run that ignores every cancellation would keep the
+                # process alive for ever.
+                asyncio.tasks._unregister_task(task)
 
     def interrupt(self, deliveries: Iterable[Arrival], cut: Cut) -> int:
         """Ends the runs of these deliveries, wherever they are, and tells how many; what doesn't run is left alone."""
@@ -141,7 +147,12 @@ class Executor:
         for slot in left:
             slot.settled = True
             self._slots.discard(slot)
-        return [slot.delivery for slot in left if slot.delivery is not None]
+        self._written_off += left
+        runs = [slot.delivery for slot in left if slot.delivery is not None]
+        if runs:
+            names = ", ".join(_name(one) for one in runs[:5])
+            log.error("%d runs are stuck, they ignore their cancellation; their jobs go back: %s", len(runs), names)
+        return runs
 
     # -- one slot --------------------------------------------------------------------------------------------
 
@@ -153,7 +164,7 @@ class Executor:
         while True:
             arrival = await get()
             started = clock()
-            slot.delivery = arrival
+            slot.delivery, slot.started = arrival, started
             meter.start(started)
             ttl = None
             outcome: Outcome | None
@@ -228,11 +239,13 @@ class Executor:
             cut = slot.cut
             # Whatever it makes of being cancelled (a driver raises an error of its own) is not the job's failure; a
             # Retry, Snooze or GiveUp is the task's own word about it.
-            said = isinstance(error, (Signal, SystemExit, KeyboardInterrupt, GeneratorExit))
+            said = isinstance(error, (Signal, SystemExit, KeyboardInterrupt))
+            if isinstance(error, GeneratorExit) and not _is_running(slot):
+                raise  # the slot itself is being closed, because its event loop has ended
             if cut is not None and not said:
                 self._uncut(slot)
                 return cut.outcome
-            if self._closing or isinstance(error, GeneratorExit):
+            if self._closing:
                 raise
             outcome = recipe.judge(error, delivery)
         if slot.cut is not None:
@@ -293,3 +306,17 @@ class Executor:
 
 
 _KINDS: dict[type, str] = {Succeeded: "success", Failed: "failure", Again: "retry", Released: "release"}
+
+
+def _is_running(slot: Slot) -> bool:
+    """Whether this code runs as part of the slot's task."""
+    try:
+        return asyncio.current_task() is slot.task
+    except RuntimeError:  # there is no event loop any more
+        return False
+
+
+def _name(arrival: Arrival) -> str:
+    if isinstance(arrival, Delivery):
+        return f"{arrival.envelope.task} {arrival.envelope.id}"
+    return arrival.entry_id.decode()

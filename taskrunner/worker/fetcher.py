@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from ..envelope import Arrival
 from ..errors import RedisUnavailable
-from ..store.connect import wait_before
+from ..failpoints import reach
+from ..store.persist import wait_before
 from ..store.store import Reader, Store
 from .inventory import Inventory
 from .keeper import Keeper
@@ -69,6 +70,8 @@ class Fetcher:
         if len(self._queues) == 1:
             count = min(share, self._batch_size)
             arrivals = await self._reader.fetch(self._queues, count)
+            if arrivals:
+                reach("after_fetch")
             self._inventory.take(arrivals)
             self._inventory.meter.saturate(len(arrivals) == count)
         else:
@@ -81,6 +84,8 @@ class Fetcher:
             arrivals = await self._reader.fetch(self._queues, count)
         else:
             arrivals = await self._fetch_in_turn(room) or await self._reader.fetch(self._queues, 1)
+        if arrivals:
+            reach("after_fetch")
         self._inventory.take(arrivals[:room])
         # More than there is room for: several queues woke the blocked read in one instant. Back with the rest.
         self._inventory.hand_back(arrivals[room:])

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from ..envelope import Arrival
+from ..failpoints import reach
 from ..forecast import Load
 from ..outcome import Released, Settlement
 
@@ -164,6 +165,7 @@ class Inventory:
         if n:
             self.in_hand += n
             self.idle.clear()
+            reach("before_run")
 
     def finish(self, settlement: Settlement) -> None:
         """What was run goes into the outbox."""

@@ -14,8 +14,9 @@ from typing import Any
 
 from ..envelope import Arrival
 from ..errors import RedisError, RedisUnavailable
-from ..store.connect import wait_before
+from ..failpoints import reach
 from ..store.heart import Heart
+from ..store.persist import wait_before
 from .inventory import Inventory
 
 log = logging.getLogger("taskrunner.worker")
@@ -89,7 +90,8 @@ class Keeper:
         while True:
             with self._wake:
                 if not self._asked and not self._stopping:
-                    self._wake.wait(wait_before(failures) if failures else self._beat)
+                    # Never longer than a beat: after an outage nobody waits longer for the living than a grace period.
+                    self._wake.wait(min(wait_before(failures), self._beat) if failures else self._beat)
                 if self._stopping:
                     break
                 asked, self._asked = self._asked, []
@@ -110,6 +112,7 @@ class Keeper:
         self._heart.close()
 
     def _once(self, asked: list[asyncio.Future[None]]) -> None:
+        reach("before_beat")
         began = time.monotonic()
         # What was fetched a moment ago needs no beat yet: the next one comes well within its reservation.
         held = [one for one in list(self._inventory.held) if began - one.fetched_at > self._beat / 2]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from ..failpoints import reach
 from ..store.keys import PartitionKeys
 from ..store.store import PROMOTED, Store
 
@@ -34,6 +35,8 @@ class Promoter:
     async def _promote(self, queue: str) -> float:
         """Moves what is due in a queue, so much at a time that no other queue waits for it. Returns seconds to wait."""
         moved, next_due = await self._store.promote(self._partition, queue)
+        if moved:
+            reach("after_promote")
         if moved == PROMOTED:
             return 0.0
         return LONGEST_SLEEP if next_due is None else min(next_due, LONGEST_SLEEP)

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+from ..failpoints import reach
 from ..store.keys import PartitionKeys
 from ..store.store import Store
 from .inventory import Inventory
@@ -53,8 +54,9 @@ class Reclaimer:
             limit = max(1, self._inventory.room())
             busy = any(one.deliveries == self._last for one in self._inventory.held)
             more, arrivals = await self._store.reclaim(self._partition, queue, limit, self._last, busy)
-            self._inventory.take(arrivals)
             if arrivals:
+                reach("after_reclaim")
                 log.warning("took over %d jobs of queue %r from workers that fell silent", len(arrivals), queue)
+            self._inventory.take(arrivals)
             # With a small limit a call looks at few entries: go on until there was something, or all has been seen.
             more = more and (self._inventory.room() > 0 or not arrivals)

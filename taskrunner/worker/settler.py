@@ -9,8 +9,9 @@ import math
 
 from ..envelope import Delivery
 from ..errors import RedisError
+from ..failpoints import reach
 from ..outcome import Settlement, Succeeded
-from ..store.connect import wait_before
+from ..store.persist import wait_before
 from ..store.store import BATCH, BATCH_BYTES, Store
 from .inventory import Inventory
 
@@ -37,6 +38,7 @@ class Settler:
             self.empty.clear()
             # Kept until there is a verdict: should this role be started anew, it goes on where it was.
             self._batch = self._batch or self._next()
+            reach("before_settle")
             await self._settle(self._batch)
             self._batch = []
 
@@ -97,6 +99,7 @@ class Settler:
         verdicts = await self._store.settle(
             first.partition, first.queue, batch, len(held), inventory.meter.load(), math.inf
         )
+        reach("after_settle")
         for one in batch:
             held.discard(one.delivery)
         inventory.room_made.set()  # a full outbox stops the fetcher too, and then nothing may be in hand that wakes it

@@ -21,9 +21,9 @@ import anyio
 from ..envelope import Arrival
 from ..errors import RedisConfigurationError, RedisError, RedisUnavailable
 from ..feature import Recipe
-from ..store.connect import wait_before
 from ..store.heart import Heart
 from ..store.listen import Listener
+from ..store.persist import wait_before
 from ..store.store import Store
 from .executor import LOST, SHUTDOWN, Bury, Executor, Lookup
 from .fetcher import Fetcher

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from taskrunner import TaskRunner
-from tests.faults.servers import Server
 from tests.faults.workshop import Fleet
 from tests.programs import Program
+from tests.servers import Server
 
 __all__ = ["fleet", "make_fleet", "own_server", "persistent_server"]
 

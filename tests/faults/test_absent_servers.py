@@ -12,8 +12,8 @@ import pytest
 
 from taskrunner import RedisConfigurationError, RedisUnavailable, TaskRunner
 from taskrunner.worker import worker as worker_module
-from tests.faults.servers import Server
 from tests.faults.workshop import Fleet, Workshop
+from tests.servers import Server
 from tests.waiting import eventually
 
 SECRET = "correct-horse-battery"

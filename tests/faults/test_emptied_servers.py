@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 import redis.asyncio
 
-from tests.faults.servers import Server
 from tests.faults.workshop import Fleet
+from tests.servers import Server
 from tests.waiting import eventually
 
 Deed = Callable[[Server, Fleet], Awaitable[None]]

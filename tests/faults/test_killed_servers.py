@@ -15,8 +15,8 @@ import redis.asyncio
 from taskrunner import embedded
 from tests.cleanliness import leftovers
 from tests.faults.load import Load
-from tests.faults.servers import Server
 from tests.faults.workshop import Fleet
+from tests.servers import Server
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.crash

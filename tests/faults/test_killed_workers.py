@@ -12,8 +12,8 @@ import redis.asyncio
 
 from taskrunner import JobFailed
 from tests.cleanliness import leftovers
-from tests.faults.servers import Server
 from tests.faults.workshop import Fleet
+from tests.servers import Server
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.crash

@@ -9,8 +9,8 @@ import pytest
 
 from taskrunner.store.scripts import BEAT, DISPATCH, PROMOTE, RECLAIM, SETTLE, Script
 from tests.faults.proxy import Proxy
-from tests.faults.servers import Server
 from tests.faults.workshop import Fleet
+from tests.servers import Server
 from tests.waiting import eventually
 
 NEVER = 300
@@ -179,5 +179,5 @@ async def test_a_network_that_swallows_everything_for_a_while_costs_no_job(
 
 def _be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shortens what is otherwise waited for an answer that doesn't come: 10 s."""
-    monkeypatch.setattr("taskrunner.store.connect.Link.call.__kwdefaults__", {"timeout": 1.0})
-    monkeypatch.setattr("taskrunner.store.connect.Link.run.__defaults__", (1.0,))
+    monkeypatch.setattr("taskrunner.store.links.Link.call.__kwdefaults__", {"timeout": 1.0})
+    monkeypatch.setattr("taskrunner.store.links.Link.run.__defaults__", (1.0,))

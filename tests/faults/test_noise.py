@@ -11,8 +11,8 @@ import pytest
 import redis.asyncio
 
 from tests.faults.load import Load
-from tests.faults.servers import Server
 from tests.faults.workshop import Fleet
+from tests.servers import Server
 
 Disturbance = Callable[[redis.asyncio.Redis], Awaitable[object]]
 

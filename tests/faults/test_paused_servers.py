@@ -9,8 +9,8 @@ import pytest
 import redis.asyncio
 
 from taskrunner.store.store import Reader
-from tests.faults.servers import Server
 from tests.faults.workshop import Fleet
+from tests.servers import Server
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.crash

@@ -10,8 +10,8 @@ import redis.asyncio
 import redis.exceptions
 
 from taskrunner import QueueFull, RedisUnavailable, TaskRunner
-from tests.faults.servers import Server, free_port
 from tests.faults.workshop import Fleet
+from tests.servers import Server, free_port
 from tests.waiting import eventually
 
 

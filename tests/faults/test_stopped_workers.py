@@ -11,9 +11,9 @@ import pytest
 import redis.asyncio
 
 from taskrunner import Job
-from tests.faults.servers import Server
 from tests.faults.workshop import Fleet
 from tests.programs import Program
+from tests.servers import Server
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.crash

@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 
 from taskrunner import JobStatus, PayloadError, TaskRunner
-from taskrunner.store.connect import Link
+from taskrunner.store.links import Link
 from taskrunner.store.keys import PartitionKeys
 from taskrunner.store.scripts import DISPATCH
 

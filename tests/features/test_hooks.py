@@ -148,7 +148,7 @@ def failing(error: BaseException, *, sync: bool) -> Callable[..., Any]:
     return plain if sync else coroutine
 
 
-ERRORS = [ValueError("hook"), SystemExit(1), asyncio.CancelledError(), TimeoutError()]
+ERRORS = [ValueError("hook"), SystemExit(1), asyncio.CancelledError(), TimeoutError(), BaseException("bare")]
 
 
 @end_in_dead_letters

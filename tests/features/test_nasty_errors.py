@@ -66,6 +66,8 @@ NASTY: dict[str, tuple[Callable[[], None], str, str]] = {
     "surrogate": (raising(ValueError("\ud800")), "ValueError", "\\ud800"),
     "huge": (raising(ValueError("x" * 10_000_000)), "ValueError", "xxx"),
     "zero byte": (raising(ValueError("a\x00b")), "ValueError", "a\x00b"),
+    "GeneratorExit": (raising(GeneratorExit("its own")), "GeneratorExit", "its own"),
+    "group of base exceptions": (raising(BaseExceptionGroup("both", [SystemExit(1)])), "BaseExceptionGroup", "both"),
     "base": (raising(BaseException("bare")), "BaseException", "bare"),
 }
 

@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 
 from taskrunner import Job, JobNotFound, TaskRunner, session
-from taskrunner.store.connect import Link
+from taskrunner.store.links import Link
 from taskrunner.store.keys import PartitionKeys
 from tests.waiting import eventually
 
@@ -44,12 +44,12 @@ def held(make_runner: MakeRunner) -> Held:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> dict[Any, int]:
-    """How many commands each runner sent, by its connector."""
+    """How many commands each runner sent, by its deployment."""
     counted: dict[Any, int] = {}
     original = Link.call
 
     async def call(self: Any, *command: Any, **options: Any) -> Any:
-        counted[self._connector] = counted.get(self._connector, 0) + 1
+        counted[self._deployment] = counted.get(self._deployment, 0) + 1
         return await original(self, *command, **options)
 
     monkeypatch.setattr(Link, "call", call)
@@ -74,7 +74,7 @@ async def test_a_waiter_hears_of_the_end_and_asks_no_more_than_a_handful_of_time
         await eventually(lambda: watched(redis_client, keys, job))
         held.go.set()
         assert await waiting == "heard"
-    assert calls[held.asker._connector] <= 6, (
+    assert calls[held.asker._deployment] <= 6, (
         "TIME, a look, a watch, and a watch after the notice; scripts once as text"
     )
 

@@ -17,7 +17,7 @@ from taskrunner.envelope import KEPT, TRACKED, Arrival, Delivery, Draft, Envelop
 from taskrunner.forecast import Load
 from taskrunner.outcome import Outcome, Settlement
 from taskrunner.store.clock import ServerClock
-from taskrunner.store.connect import Connector, target
+from taskrunner.store.connect import connect
 from taskrunner.store.heart import Heart
 from taskrunner.store.keys import Keyspace
 from taskrunner.store.store import Store, StoreOptions
@@ -37,7 +37,7 @@ class Place:
         self.keyspace = Keyspace("place", "test-" + secrets.token_hex(6), 1)
         [self.keys] = self.keyspace.partitions
         self.names = self.keys.queue("default")
-        self.connector = Connector(None, target(url))
+        self.deployment = connect(url)
         self._stores: dict[str, Store] = {}
         self._numbers = itertools.count(1)
 
@@ -48,14 +48,14 @@ class Place:
         if worker not in self._stores:
             values: dict[str, Any] = {"reservation": 10.0, "beat": 2.5, "result_ttl": 60.0, "delete_on_ack": True}
             chosen = StoreOptions("group", worker, "client-" + worker, **(values | options))
-            store = self._stores[worker] = Store(self.connector, self.keyspace, chosen)
+            store = self._stores[worker] = Store(self.deployment, self.keyspace, chosen)
             await store.open()
             await store.prepare(self.keys, ["default"])
         return self._stores[worker]
 
     def heart(self, worker: str = "one", reservation: float = 10.0) -> Heart:
         options = StoreOptions("group", worker, "", reservation, reservation / 4, 60.0, True)
-        return Heart(self.connector, self.keyspace, options, ServerClock())
+        return Heart(self.deployment, self.keyspace, options, ServerClock())
 
     async def close(self) -> None:
         for store in self._stores.values():

@@ -10,7 +10,7 @@ import redis.asyncio
 
 from taskrunner.errors import RedisUnavailable
 from taskrunner.outcome import Failed, Failure, Succeeded
-from taskrunner.store.connect import Link
+from taskrunner.store.links import Link
 from taskrunner.store.scripts import DISPATCH, SETTLE, load
 from tests.store.conftest import Place
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from taskrunner.errors import RedisUnavailable
-from taskrunner.store.connect import Connector, target
+from taskrunner.store.connect import connect
 from taskrunner.store.heart import Heart
 from tests.store.conftest import Place
 
@@ -103,10 +103,10 @@ async def test_a_server_that_is_away_is_an_error_of_ours() -> None:
 
 
 async def test_a_connection_that_was_cut_is_made_again(place: Place, url: str) -> None:
-    place.connector = Connector(None, target(url))
+    place.deployment = connect(url)
     heart = place.heart()
     await beat(heart, [])
-    heart._link._connection.disconnect()
-    heart._link._connection = None
+    heart._links[0]._connection.disconnect()
+    heart._links[0]._connection = None
     assert await beat(heart, []) == []
     heart.close()

@@ -10,7 +10,7 @@ from taskrunner.envelope import Arrival
 from taskrunner.forecast import Load
 from taskrunner.outcome import Settlement, Succeeded
 from taskrunner.store.clock import ServerClock
-from taskrunner.store.connect import Connector, target
+from taskrunner.store.connect import connect
 from taskrunner.store.heart import Heart
 from taskrunner.store.keys import Keyspace, PartitionKeys
 from taskrunner.store.store import BATCH, Store, StoreOptions
@@ -67,10 +67,10 @@ class Hand:
 
 async def hand(url: str, namespace: str, name: str) -> Hand:
     """A worker of a fleet that has been at work for a while: what falls silent now may be taken at its age."""
-    connector = Connector(None, target(url))
+    deployment = connect(url)
     options = StoreOptions("taskrunner", name, name, RESERVATION, RESERVATION / 4, 60.0, True)
     keyspace = Keyspace("taskrunner", namespace, 1)
-    made = Hand(Store(connector, keyspace, options), Heart(connector, keyspace, options, ServerClock()), name)
+    made = Hand(Store(deployment, keyspace, options), Heart(deployment, keyspace, options, ServerClock()), name)
     await made.store.open()
     await made.store.prepare(made.keys, ["default"])
     made.beat()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import psutil
 
 from taskrunner import TaskRunner
-from tests.faults.servers import Server
 from tests.programs import Program
+from tests.servers import Server
 
 WAITING = 100_000
 LIMIT = 20 * 1024 * 1024

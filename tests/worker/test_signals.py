@@ -13,8 +13,8 @@ import redis.asyncio
 
 from taskrunner import TaskRunner
 from tests.cleanliness import leftovers
-from tests.faults.servers import Server, free_port
 from tests.faults.workshop import Fleet
+from tests.servers import Server, free_port
 from tests.waiting import eventually
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...store.connect import Connector, Link, target
+from ...store.connect import connect
 from ...store.keys import PERMANENT
+from ...store.links import Link
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Leftovers:
 
 async def look_for_leftovers(url: str, namespace: str) -> Leftovers:
     """Looks at every key of a namespace. Raises RedisError."""
-    link, found, cursor = Link(Connector(None, target(url))), Leftovers(), b"0"
+    link, found, cursor = Link(connect(url), ""), Leftovers(), b"0"
     try:
         while True:
             cursor, keys = await link.call(b"SCAN", cursor, b"MATCH", f"*{{{namespace}.*}}:*", b"COUNT", 1000)

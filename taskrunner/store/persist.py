@@ -1,0 +1,40 @@
+"""Trying again: how long between attempts, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ..errors import QueueFull, RedisUnavailable
+
+T = TypeVar("T")
+
+FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
+"""Seconds between attempts while the server can't be reached; doubled from the first to the longest, with jitter."""
+
+
+def wait_before(attempt: int) -> float:
+    """Seconds before the given further attempt (1 = the first): doubled each time, half of it random."""
+    return min(FIRST_WAIT * 2.0 ** min(attempt - 1, 10), LONGEST_WAIT) * random.uniform(0.5, 1.0)
+
+
+async def persist(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
+    """Tries until it works, or ``patience`` seconds have gone by with the server away; then raises RedisUnavailable.
+
+    Only for what may be sent twice. Configuration errors and refusals for lack of memory are raised at once.
+    """
+    deadline = asyncio.get_running_loop().time() + patience
+    tries = 0
+    while True:
+        try:
+            return await attempt()
+        except QueueFull:
+            raise
+        except RedisUnavailable:
+            tries += 1
+            pause = wait_before(tries)
+            if asyncio.get_running_loop().time() + pause > deadline:
+                raise
+            await asyncio.sleep(pause)
