@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -56,12 +57,13 @@ class Consumer:
             max_deliveries=settings.max_deliveries,
             shutdown_timeout=settings.shutdown_timeout,
             max_loop_block=settings.max_loop_block,
-            # A task with a short reservation of its own needs heartbeats that fit it.
-            beat=min([settings.beat, *(one / 4 for one in reservations if one is not None)]),
             replication_factor=settings.replication_factor,
             hooks=home.long_queue_hooks,
         )
         store = session.store
+        # A task with a short reservation of its own needs heartbeats that fit it.
+        beat = min([settings.beat, *(one / 4 for one in reservations if one is not None)])
+        store.options = dataclasses.replace(store.options, beat=beat)
         heart = Heart(deployment, store.keyspace, store.options, store.clock)
         self._worker = Worker(store, heart, session.listener, options)
         session.on_notice, session.on_gap = self._worker.heard, self._worker.look_again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from ..envelope import Arrival
@@ -39,7 +40,7 @@ class Fetcher:
             while not self._stopping:
                 try:
                     if self._unsure:
-                        await self._look_again()
+                        await self._sweep_in()
                     self.connected = True  # the server has just answered; an idle fetch takes seconds to say so
                     await self._cycle()
                     self._failures = 0
@@ -62,6 +63,10 @@ class Fetcher:
             except TimeoutError:
                 continue
 
+    def look_again(self) -> None:
+        """Somebody else's reply was lost, with jobs in it: before the next fetch."""
+        self._unsure = True
+
     async def _cycle(self) -> None:
         room = await self._inventory.wait_for_room(lambda: self._stopping)
         if self._stopping:
@@ -72,6 +77,8 @@ class Fetcher:
             arrivals = await self._reader.fetch(self._queues, count)
             if arrivals:
                 reach("after_fetch")
+            if self._late(arrivals):
+                return
             self._inventory.take(arrivals)
             self._inventory.meter.saturate(len(arrivals) == count)
         else:
@@ -86,6 +93,8 @@ class Fetcher:
             arrivals = await self._fetch_in_turn(room) or await self._reader.fetch(self._queues, 1)
         if arrivals:
             reach("after_fetch")
+        if self._late(arrivals):
+            return
         self._inventory.take(arrivals[:room])
         # More than there is room for: several queues woke the blocked read in one instant. Back with the rest.
         self._inventory.hand_back(arrivals[room:])
@@ -99,7 +108,14 @@ class Fetcher:
                 return arrivals
         return []
 
-    async def _look_again(self) -> None:
+    def _late(self, arrivals: Sequence[Arrival]) -> bool:
+        """Whether a reply may have lain unread for most of a reservation, with no heartbeat for what is in it: the loop
+        was blocked, or the process stood still. Then the server is asked what of it is still ours."""
+        late = bool(arrivals) and time.monotonic() - arrivals[0].fetched_at > 3 * self._store.options.beat
+        self._unsure |= late
+        return late
+
+    async def _sweep_in(self) -> None:
         """After a failure: the group may be gone, and jobs may be ours that we don't know of."""
         await self._store.prepare(self._reader.partition, self._queues)
         await self._keeper.beat_now()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from ..errors import RedisUnavailable
 from ..failpoints import reach
 from ..store.keys import PartitionKeys
 from ..store.store import Store
@@ -26,14 +27,15 @@ class Reclaimer:
         partition: PartitionKeys,
         queues: Sequence[str],
         inventory: Inventory,
-        beat: float,
+        lost: Callable[[], None],
         max_deliveries: int,
     ) -> None:
         self._store = store
         self._partition = partition
         self._queues = tuple(queues)
         self._inventory = inventory
-        self._pause = beat / 2
+        self._lost = lost
+        self._pause = store.options.beat / 2
         self._last = max_deliveries
         self._trimmed = time.monotonic()
 
@@ -50,10 +52,18 @@ class Reclaimer:
     async def _reclaim(self, queue: str) -> None:
         more = True
         while more:
-            # At least one, or a fleet whose slots are always full would never take over anything.
-            limit = max(1, self._inventory.room())
+            # One when there is no room, or a fleet whose slots are always full would never take over anything; but not
+            # before workers with room had the time to, and not while the last one that was taken so is still waiting.
+            room = self._inventory.room()
+            if room < 0:
+                return
+            limit, times = (room, 1) if room else (1, 2)
             busy = any(one.deliveries == self._last for one in self._inventory.held)
-            more, arrivals = await self._store.reclaim(self._partition, queue, limit, self._last, busy)
+            try:
+                more, arrivals = await self._store.reclaim(self._partition, queue, limit, self._last, busy, times)
+            except RedisUnavailable:
+                self._lost()  # the reply may have been on its way, and what was in it is ours without our knowing
+                raise
             if arrivals:
                 reach("after_reclaim")
                 log.warning("took over %d jobs of queue %r from workers that fell silent", len(arrivals), queue)

@@ -25,6 +25,7 @@ from ..store.heart import Heart
 from ..store.listen import Listener
 from ..store.persist import wait_before
 from ..store.store import Store
+from .auditor import Auditor
 from .executor import LOST, SHUTDOWN, Bury, Executor, Lookup
 from .fetcher import Fetcher
 from .inventory import Inventory
@@ -56,7 +57,6 @@ class WorkerOptions:
     max_deliveries: int
     shutdown_timeout: float
     max_loop_block: float
-    beat: float
     replication_factor: int | None
     hooks: Sequence[LongQueueHook] = ()
 
@@ -80,7 +80,7 @@ class Worker:
             options.max_deliveries,
         )
         self.settler = Settler(store, self.inventory)
-        self.keeper = Keeper(heart, self.inventory, self._facts, self._lost, options.beat, options.max_loop_block)
+        self.keeper = Keeper(heart, self.inventory, self._facts, self._lost, store.options.beat, options.max_loop_block)
         self.fetchers: list[Fetcher] = []
         self.promoters: dict[str, Promoter] = {}
         self.stop = asyncio.Event()
@@ -159,6 +159,7 @@ class Worker:
                 for partition in self._store.partitions:
                     await self._store.prepare(partition, self._options.queues)
                 await self.keeper.beat_now()
+                await self._warn_of_eviction()
                 return True
             except RedisError as error:
                 attempts += 1
@@ -170,6 +171,15 @@ class Worker:
                     continue
         return False
 
+    async def _warn_of_eviction(self) -> None:
+        policy = await self._store.evicts()
+        if policy:
+            log.error(
+                "the server's maxmemory-policy is %s: when its memory is full it deletes keys, and with them jobs that "
+                "were accepted; set it to noeviction, which makes dispatch raise QueueFull",
+                policy,
+            )
+
     def _start_roles(self, roles: anyio.abc.TaskGroup) -> None:
         store, options = self._store, self._options
         for partition in store.partitions:
@@ -180,9 +190,10 @@ class Worker:
             promoter = self.promoters[partition.wake] = Promoter(store, partition, options.queues)
             roles.start_soon(self._supervise, "promoter", promoter.run)
             reclaimer = Reclaimer(
-                store, partition, options.queues, self.inventory, store.options.beat, options.max_deliveries
+                store, partition, options.queues, self.inventory, fetcher.look_again, options.max_deliveries
             )
             roles.start_soon(self._supervise, "reclaimer", reclaimer.run)
+            roles.start_soon(self._supervise, "auditor", Auditor(store, partition).run)
         if options.hooks:
             monitor = Monitor(store, options.hooks, options.replication_factor)
             roles.start_soon(self._supervise, "monitor", monitor.run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -116,7 +117,7 @@ async def test_a_retry_whose_reply_is_lost_is_scheduled_once(proxy: Proxy, fleet
     runs: list[int] = []
 
     @fleet.runner.task(backoff=lambda attempt: 0.1)
-    async def flaky() -> int:
+    async def failing_once() -> int:
         runs.append(len(runs))
         if len(runs) == 1:
             raise ValueError("the first time")
@@ -125,11 +126,11 @@ async def test_a_retry_whose_reply_is_lost_is_scheduled_once(proxy: Proxy, fleet
     async with fleet.runner.start():
         await (await fleet.tasks.quick.dispatch("warm")).wait(20)
         loss = proxy.lose(SETTLE.sha)
-        job = await flaky.dispatch()
+        job = await failing_once.dispatch()
         assert await job.result(20) == 2
         assert loss.lost == 1
     assert runs == [0, 1]
-    figures = await fleet.figures("flaky")
+    figures = await fleet.figures("failing_once")
     assert (figures.succeeded, figures.retried, figures.waiting) == (1, 1, 0)
 
 
@@ -157,6 +158,23 @@ async def test_a_lost_reply_of_the_housekeeping_costs_no_job(
         await job.wait(20)
     assert len(fleet.journal.lines("start")) == 1
     assert not fleet.journal.lines("cancelled")
+
+
+async def test_jobs_that_were_taken_over_in_a_reply_that_got_lost_are_found_and_run_at_once(
+    proxy: Proxy, make_fleet: Callable[..., Fleet]
+) -> None:
+    fleet = make_fleet(proxy.url)
+    victim = await fleet.worker()
+    job = await fleet.tasks.hold.dispatch("gate")
+    await fleet.tasks.seen(1, "start")
+    victim.signal(signal.SIGKILL)
+    fleet.tasks.open_gate("gate")
+    loss = proxy.lose(RECLAIM.sha, b"t1")
+    async with fleet.runner.start():
+        await job.wait(20)
+    assert loss.lost == 1
+    [run] = fleet.journal.lines("start")[1:]
+    assert run.deliveries == 2, "it lay there for another reservation, and that was counted as a crash"
 
 
 async def test_a_network_that_swallows_everything_for_a_while_costs_no_job(

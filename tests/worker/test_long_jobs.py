@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import pytest
 
 from tests.faults.workshop import Fleet
+from tests.servers import Server
 
 RESERVATION = 1.0
 
@@ -23,6 +27,25 @@ async def test_a_job_ten_times_longer_than_its_reservation_runs_once(
     assert not tasks.journal.lines("cancelled")
 
 
+@pytest.mark.slow
+async def test_a_thousand_jobs_in_one_workers_hands_outlive_their_reservation_and_run_once(
+    make_fleet: Callable[..., Fleet], own_server: Server
+) -> None:
+    fleet = make_fleet(own_server.url, reservation_timeout=2, num_workers=1_000)
+    tasks = fleet.tasks
+    worker = await fleet.worker()
+    jobs = await fleet.runner.dispatch_many([tasks.hold.job("gate") for _ in range(1_000)])
+    await tasks.seen(1_000, "start")
+    async with fleet.runner.start(), own_server.client() as client:  # which would take them
+        await asyncio.sleep(6)  # three reservations
+        assert await fleet.pending(client) == 1_000
+        tasks.open_gate("gate")
+        assert {await job.result(20) for job in jobs} == {worker.pid}
+    assert len(tasks.journal.lines("start")) == 1_000
+    assert not tasks.journal.lines("cancelled")
+    await fleet.end(worker)
+
+
 async def test_a_handler_that_blocks_the_loop_for_three_reservations_runs_once_and_so_do_its_bystanders(
     fleet: Fleet,
 ) -> None:
@@ -38,6 +61,22 @@ async def test_a_handler_that_blocks_the_loop_for_three_reservations_runs_once_a
         assert [await job.result(20) for job in bystanders] == [blocked.pid] * 3
     assert len(tasks.journal.lines("start")) == 4
     assert not tasks.journal.lines("cancelled")
+
+
+async def test_a_job_that_was_given_to_a_worker_while_its_loop_was_blocked_runs_once(fleet: Fleet) -> None:
+    tasks = fleet.tasks
+    blocked = await fleet.worker()
+    blocker = await tasks.block.dispatch("gate")
+    await tasks.seen(1, "start")
+    swallowed = await tasks.quick.dispatch("swallowed")  # by the fetch that was under way when the block began
+    assert str(await swallowed.status()) == "running"
+    async with fleet.runner.start():
+        assert await swallowed.result(20) == "swallowed"
+    tasks.open_gate("gate")
+    assert await blocker.result(20) == blocked.pid
+    assert await (await tasks.quick.dispatch("alive")).result(20) == "alive"
+    assert len(tasks.journal.lines("start", job=swallowed.id)) == 1
+    await fleet.end(blocked)
 
 
 @pytest.mark.slow

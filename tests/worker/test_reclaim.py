@@ -162,3 +162,37 @@ async def test_a_job_whose_reservation_is_shorter_than_the_runners_heartbeat_run
         job = await runners[0].dispatch("long")
         await job.wait(20)
     assert len(runs) == 2
+
+
+async def test_a_worker_whose_slots_are_all_taken_takes_over_one_job_and_no_other_before_that_runs(
+    make_hand: Any, make_runner: Callable[..., TaskRunner], redis_client: redis.asyncio.Redis
+) -> None:
+    runner = make_runner(reservation_timeout=RESERVATION, num_workers=1)
+    go, runs = asyncio.Event(), list[int]()
+
+    @runner.task
+    async def work(n: int) -> None:
+        runs.append(n)
+        if n == 0:
+            await go.wait()
+
+    silent = await make_hand("silent")
+    async with runner.start():
+        await work.dispatch(0)
+        await eventually(lambda: runs)
+        jobs = [await work.dispatch(n) for n in (1, 2, 3)]
+        assert len(await silent.fetch()) == 3
+
+        async def held_by_silent() -> int:
+            return len(await redis_client.xpending_range(silent.stream, "taskrunner", "-", "+", 10, "silent"))
+
+        async def one_was_taken() -> bool:
+            return await held_by_silent() == 2
+
+        await eventually(one_was_taken)
+        await asyncio.sleep(4 * RESERVATION)  # time enough for more, for one that takes more
+        assert await held_by_silent() == 2
+        go.set()
+        for job in jobs:
+            await job.wait(20)
+    assert sorted(runs) == [0, 1, 2, 3]
