@@ -290,24 +290,21 @@ def run_steps(steps: list[list[str]]) -> int:
 # -- verbs -------------------------------------------------------------------------------------------------------------
 
 
-def start(*arguments: str) -> NoReturn:
-    environment = Environment()
-    environment.ensure("test")
-    become(environment, list(arguments))
+def program(*words: str) -> Callable[[list[str]], int]:
+    """A verb that is a program of its own, which gets the arguments as they are."""
 
+    def run(arguments: list[str]) -> NoReturn:
+        environment = Environment()
+        environment.ensure("test")
+        become(environment, ["-m", *words, *arguments])
 
-def demo(arguments: list[str]) -> int:
-    start("-m", "taskrunner", "demo", *arguments)
+    return run
 
 
 def test(arguments: list[str]) -> int:
     # Two processes suit a suite that starts servers and kills workers. Any argument turns this off, so that
     # `-x`, `--pdb` and `-s` behave as they do in plain pytest; `-n 8` asks for more.
-    start("-m", "pytest", *(arguments or ["-q", "-n", "2"]))
-
-
-def bench(arguments: list[str]) -> int:
-    start("-m", "benchmarks", *arguments)
+    return program("pytest")(arguments or ["-q", "-n", "2"])
 
 
 def lint(arguments: list[str]) -> int:
@@ -349,10 +346,9 @@ def lock(arguments: list[str]) -> int:
 
 
 def show_help(arguments: list[str]) -> int:
-    print("usage: python3 dev.py VERB [ARGUMENTS]\n")
-    for name, verb in VERBS.items():
-        print(f"  {name:<6} {verb.summary}")
-    print("\nTASKRUNNER_VENV names the folder of the virtual environment; it is .venv here otherwise.")
+    verbs = "\n".join(f"  {name:<8} {verb.summary}" for name, verb in VERBS.items())
+    print(f"usage: python3 dev.py VERB [ARGUMENTS]\n\n{verbs}\n")
+    print("TASKRUNNER_VENV names the folder of the virtual environment; it is .venv here otherwise.")
     return 0
 
 
@@ -367,11 +363,15 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "demo": Verb(demo, "real work by several worker processes, one of which is killed on the way (--stay keeps it)"),
+    "demo": Verb(program("taskrunner", "demo"), "several workers at work, one of which is killed (--stay keeps it)"),
     "test": Verb(test, "the test suite in two processes; with arguments, pytest with just these"),
+    "matrix": Verb(program("tests.matrix"), "the tests of store, worker and faults on every kind of server"),
+    "faults": Verb(program("tests.scenarios"), "the nine scenarios that compare task queues, with their figures"),
+    "chaos": Verb(program("tests.chaos"), "random work under random faults, judged by journals (--seed N --minutes M)"),
+    "mutants": Verb(program("tests.mutants"), "whether the tests notice each guard of the core that is taken away"),
     "lint": Verb(lint, "ruff check, ruff format --check and the import contracts (--fix mends what can be mended)"),
     "types": Verb(types, "mypy and pyright"),
-    "bench": Verb(bench, "the benchmarks: python -m benchmarks ARGUMENTS"),
+    "bench": Verb(program("benchmarks"), "the benchmarks: python -m benchmarks ARGUMENTS"),
     "lock": Verb(lock, "refresh constraints.txt to the newest versions"),
     "help": Verb(show_help, "this list"),
 }

@@ -5,6 +5,7 @@ from .context import JobContext, current_job
 from .dead_letters import FailedJob
 from .errors import (
     AlreadyStarted,
+    DispatchUncertain,
     DuplicateTask,
     EmbeddedServerError,
     GiveUp,
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlreadyStarted",
     "Backoff",
+    "DispatchUncertain",
     "DuplicateTask",
     "EmbeddedServerError",
     "FailedJob",

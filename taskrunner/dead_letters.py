@@ -9,7 +9,7 @@ from typing import Any
 
 from .envelope import Arrival, Delivery, Unreadable
 from .outcome import Failed, Failure
-from .payload import Serializer
+from .payload import Serializer, arguments
 from .session import Session
 from .store import wire
 
@@ -44,26 +44,30 @@ class DeadLetters:
 
     async def get(self, id: str) -> FailedJob | None:
         """The dead letter of a job, or None."""
-        letter = await (await self._opened()).store.inspection.dead_letter(id)
+        letter = await (await self._opened()).read(lambda inspection: inspection.dead_letter(id))
         return None if letter is None else self._read(letter)
 
     async def list(self, limit: int = 100) -> list[FailedJob]:
         """The latest dead letters, newest first."""
-        letters = await (await self._opened()).store.inspection.dead_letters(limit)
+        letters = await (await self._opened()).read(lambda inspection: inspection.dead_letters(limit))
         return [self._read(letter) for letter in letters]
 
     async def count(self) -> int:
         """How many there are."""
-        inspection = (await self._opened()).store.inspection
-        return (await inspection.stats_of_all(None)).dead
+        return (await (await self._opened()).read(lambda inspection: inspection.stats_of_all(None))).dead
 
     def _read(self, letter: wire.DeadLetter) -> FailedJob:
-        payload = wire.unseal(letter.letter).payload if letter.letter is not None else None
+        payload, raw = None, letter.raw
+        if letter.letter is not None:
+            try:
+                payload = wire.unseal(letter.letter).payload
+            except ValueError:
+                raw = [letter.letter]  # another release took it for one; whoever looks for letters must see the others
         failure = Failure(letter.error_type, letter.message, letter.traceback)
         failed_at = datetime.fromtimestamp(letter.failed_at / 1000, UTC)
         return _failed_job(
-            letter.id, letter.task, letter.queue, letter.attempts, payload, failure, letter.reason, failed_at,
-            letter.raw, self._serializer,
+            letter.id, letter.task, letter.queue, letter.attempts, payload, failure, letter.reason, failed_at, raw,
+            self._serializer,
         )  # fmt: skip
 
 
@@ -91,8 +95,7 @@ def _failed_job(
     kwargs: dict[str, Any] = {}
     if payload is not None:
         try:
-            args, *rest = serializer.loads(payload)
-            kwargs = rest[0] if rest else {}
+            args, kwargs = arguments(serializer.loads(payload))
         except Exception:
             raw = [payload]  # it failed because of this; here it is as it stood
     return FailedJob(

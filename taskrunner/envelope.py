@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from .durability import Durability
+
 TRACKED = 1
 """Flag: the server keeps a live record for this job while it has not ended."""
 KEPT = 2
@@ -105,6 +107,7 @@ class Draft:
     due: int = 0
     custom_id: bool = False
     leases: tuple[Lease, ...] = ()
+    durability: Durability = Durability.MEMORY
 
 
 # An own generator: whoever seeds the global one (tests, simulations) must not make ids repeat across processes.

@@ -3,7 +3,8 @@
 TaskRunnerError
 ├── RedisError
 │   ├── RedisUnavailable          the server can't be reached, or doesn't do what it is asked, for now
-│   │   └── QueueFull             the server is out of memory and refused the job
+│   │   ├── QueueFull             the server is out of memory and refused the job
+│   │   └── DispatchUncertain     a job may or may not have been accepted as durably as was asked
 │   ├── RedisConfigurationError   wrong password, ACL, TLS, address or server version: retrying won't help
 │   └── EmbeddedServerError       the embedded server can't be started
 ├── UsageError
@@ -30,6 +31,7 @@ TaskRunnerError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 
@@ -50,6 +52,28 @@ class RedisUnavailable(RedisError):
 
 class QueueFull(RedisUnavailable):
     """The server is out of memory and refused to take the job; nothing was written."""
+
+
+class DispatchUncertain(RedisUnavailable):
+    """A job may or may not have been accepted: its dispatch was sent and got no answer, or was not confirmed in time.
+
+    ``job_id`` is its id; ``job_ids`` are those of all jobs in doubt, for ``dispatch_many``. ``reason`` says what
+    happened. Dispatching again with the same id (``with_options(id=error.job_id)``) makes no second job while the first
+    one is known.
+    """
+
+    def __init__(self, reason: str, job_ids: Sequence[str]) -> None:
+        super().__init__(reason, tuple(job_ids))
+        self.reason = reason
+        self.job_ids = tuple(job_ids)
+        self.job_id = self.job_ids[0]
+
+    def __str__(self) -> str:
+        others = f" and {len(self.job_ids) - 1} more" if len(self.job_ids) > 1 else ""
+        return (
+            f"job {self.job_id}{others} may exist or not: {self.reason}. "
+            "Dispatching again with the same id is safe while that is known"
+        )
 
 
 class RedisConfigurationError(RedisError):

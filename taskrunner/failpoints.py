@@ -21,6 +21,8 @@ import signal
 import time
 from collections.abc import Callable
 
+log = logging.getLogger("taskrunner")
+
 VARIABLE = "TASKRUNNER_FAILPOINTS"
 POINTS = (
     "before_dispatch",  # nothing has been sent
@@ -87,12 +89,13 @@ def enabled(text: str) -> Callable[[str], None]:
     plan = {point: (act, turn, itertools.count(1)) for point, (act, turn) in actions(text).items()}
     if not plan:
         return _nothing
-    logging.getLogger("taskrunner").warning("failpoints are on: %s", text)
+    log.warning("failpoints are on: %s", text)
 
     def reach(name: str) -> None:
         if name in plan:
             act, turn, times = plan[name]
             if next(times) == turn or not turn:
+                log.warning("reached failpoint %s", name)
                 act()
 
     return reach

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
 from .backoff import Backoff, BackoffFunction
+from .durability import DurabilityName
 from .errors import TaskOptionError
 
 Seconds = float | timedelta
@@ -99,6 +100,7 @@ class DispatchKeywords(TypedDict, total=False):
     result_ttl: Seconds | None
     ignore_result: bool
     headers: Mapping[str, str]
+    durability: DurabilityName
 
 
 class TaskKeywords(TypedDict, total=False):

@@ -33,6 +33,15 @@ class Serializer(Protocol):
     def loads(self, data: bytes) -> Any: ...
 
 
+def arguments(data: Any) -> tuple[Any, dict[str, Any]]:
+    """The arguments that stood in a payload, which is a stranger's until somebody has looked. Raises PayloadError."""
+    args, *rest = data
+    kwargs: dict[str, Any] = rest[0] if rest else {}
+    if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
+        raise PayloadError("they are no list of arguments with a mapping of keywords")
+    return args, kwargs
+
+
 class JSON:
     """The default: JSON by orjson, with datetime, UUID, dataclasses, enums, pydantic models and msgspec structs."""
 

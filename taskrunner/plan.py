@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from . import features, options
+from .durability import Durability, durability
 from .envelope import KEPT, TRACKED, Draft, Envelope, Extra, new_id
 from .errors import TaskOptionError
 from .feature import Arguments, Fill
@@ -42,14 +43,23 @@ CORE: Mapping[str, Callable[[Any, str], Any]] = {
     "delay": options.seconds,
     "at": _due,
     "headers": _headers,
+    "durability": durability,
 }
-"""Options of a dispatch that are no feature: they say who the job is, and where and when it goes."""
+"""Options of a dispatch that are no feature: they say who the job is, where and when it goes, and how surely."""
 
 
 class Plan:
     """Makes drafts of one task under one set of options."""
 
-    def __init__(self, task: str, queue: str, base: Options, packer: Packer, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        task: str,
+        queue: str,
+        base: Options,
+        packer: Packer,
+        given: Mapping[str, Any],
+        default: Durability = Durability.MEMORY,
+    ) -> None:
         where = f"dispatch of task {task!r}"
         core = {name: CORE[name](value, f"{where}: {name}") for name, value in given.items() if name in CORE}
         rest = {name: value for name, value in given.items() if name not in CORE}
@@ -63,6 +73,7 @@ class Plan:
         self._id: str | None = core.get("id")
         self._delay: float = core.get("delay", 0.0)
         self._due: int = core.get("at", 0)
+        self._durability: Durability = core.get("durability", default)
         travelling = features.travelling(rest, self.options)
         self._extras: dict[str, Any] = {Extra.OPTIONS: travelling} if travelling else {}
         if core.get("headers"):
@@ -85,7 +96,7 @@ class Plan:
             payload = self.pack(args, kwargs)
         id = self._id
         envelope = Envelope(id or new_id(), self.task, now, TRACKED | KEPT, 1, {**self._extras}, payload)
-        draft = Draft(envelope, self.queue, self._delay, self._due, id is not None)
+        draft = Draft(envelope, self.queue, self._delay, self._due, id is not None, (), self._durability)
         if self._fills:
             arguments = Arguments(args, kwargs, lambda: self._packer.canonical(args, kwargs))
             for fill in self._fills:

@@ -1,14 +1,16 @@
-"""Producer: sends drafts. Concurrent dispatches share one script call: at most one is in flight per partition, and
-whatever is dispatched meanwhile is the next batch. No timer: a lone dispatch goes out at once."""
+"""Producer: sends drafts. Concurrent dispatches share one script call: at most one is in flight per partition and
+durability (a lane), and whatever is dispatched meanwhile is the next batch. No timer: a lone dispatch goes out at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from .durability import Durability
 from .envelope import Draft
-from .errors import PayloadError, RedisError, TaskRunnerError
+from .errors import DispatchUncertain, PayloadError, TaskRunnerError
 from .store.store import BATCH, BATCH_BYTES, Store
 
 PATIENCE = 30.0
@@ -27,20 +29,23 @@ class Producer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[list[Waiting]] = [[] for _ in store.partitions]
+        self._partitions = len(store.partitions)
+        # By lane: first those of Durability.MEMORY, whose numbers are those of the partitions, then the others.
+        self._waiting: list[list[Waiting]] = [[] for _ in store.partitions for _ in Durability]
         self._sending: dict[int, asyncio.Task[None]] = {}
 
     def partition_of(self, draft: Draft) -> int:
-        if len(self._waiting) == 1:
+        if self._partitions == 1:
             return 0
         return self._store.keyspace.partition_of(draft.leases[0].digest if draft.leases else draft.envelope.id)
 
     def submit(self, draft: Draft, partition: int) -> asyncio.Future[str | None]:
         """Takes one draft for the next batch. Gives the id of the job that it duplicates, or None for a new job."""
+        lane = partition + draft.durability * self._partitions
         future: asyncio.Future[str | None] = self._loop.create_future()
-        self._waiting[partition].append((draft, future, self._loop.time()))
-        if partition not in self._sending:
-            self._sending[partition] = self._loop.create_task(self._send(partition), name="taskrunner-dispatch")
+        self._waiting[lane].append((draft, future, self._loop.time()))
+        if lane not in self._sending:
+            self._sending[lane] = self._loop.create_task(self._send(lane), name="taskrunner-dispatch")
         return future
 
     async def dispatch_many(self, drafts: Iterable[Draft]) -> list[Accepted]:
@@ -54,19 +59,19 @@ class Producer:
             following = asyncio.create_task(self._send_chunk(chunk))
             await asyncio.sleep(0)
             if flying is not None:
-                accepted += await _landed(flying, following)
+                accepted += await _landed(flying, following, chunk)
             flying = following
         if flying is not None:
             accepted += await flying
         return accepted
 
     async def _send_chunk(self, chunk: list[Draft]) -> list[Accepted]:
-        places = [(self.partition_of(draft), draft.queue) for draft in chunk]
+        places = [(self.partition_of(draft), draft.queue, draft.durability) for draft in chunk]
         accepted = [(draft.envelope.id, place[0], False) for draft, place in zip(chunk, places, strict=True)]
         for place in dict.fromkeys(places):
             indexes = [index for index, one in enumerate(places) if one == place]
             batch = [chunk[index] for index in indexes]
-            for n, holder in (await self._store.dispatch(*place, batch, PATIENCE)).items():
+            for n, holder in (await self._store.dispatch(place[0], place[1], batch, PATIENCE)).items():
                 accepted[indexes[n]] = (holder, place[0], True)
         return accepted
 
@@ -75,12 +80,12 @@ class Producer:
         while self._sending:
             await asyncio.wait(list(self._sending.values()))
 
-    async def _send(self, partition: int) -> None:
+    async def _send(self, lane: int) -> None:
         try:
-            await self._send_all(partition, self._waiting[partition])
+            await self._send_all(lane % self._partitions, self._waiting[lane])
         finally:
             # Here and not in a callback: whoever dispatches after this instant must start another task.
-            self._sending.pop(partition, None)
+            self._sending.pop(lane, None)
 
     async def _send_all(self, partition: int, waiting: list[Waiting]) -> None:
         flying: asyncio.Task[None] | None = None
@@ -121,10 +126,13 @@ class Producer:
         try:
             queue = batch[0][0].queue
             duplicates = await self._store.dispatch(partition, queue, [one[0] for one in batch], patience)
+        except DispatchUncertain as error:
+            _leave_in_doubt(batch, error.reason, error.job_ids)
         except TaskRunnerError as error:
             _refuse(batch, error)
         except asyncio.CancelledError:
-            _refuse(batch, RedisError("the runner was closed while the job was on its way; it may have been accepted"))
+            ids = [one[0].envelope.id for one in batch]
+            _leave_in_doubt(batch, "the runner was closed while it was on its way", ids)
             raise
         except Exception as error:
             _refuse(batch, PayloadError(f"the job can't be put into words: {error!r}"))
@@ -148,14 +156,22 @@ def _chunks(drafts: Iterable[Draft]) -> Iterator[list[Draft]]:
         yield chunk
 
 
-async def _landed(flying: asyncio.Task[T], following: asyncio.Task[T]) -> T:
+async def _landed(flying: asyncio.Task[T], following: asyncio.Task[T], chunk: list[Draft]) -> T:
     """Waits for a chunk; when it fails, or the caller is cancelled, the chunk after it is stopped."""
     try:
         return await flying
-    except BaseException:
+    except BaseException as error:
         following.cancel()
         await asyncio.wait([following])
+        if isinstance(error, DispatchUncertain):  # that one may have been sent in the same instant
+            raise DispatchUncertain(error.reason, [*error.job_ids, *(one.envelope.id for one in chunk)]) from None
         raise
+
+
+def _leave_in_doubt(batch: list[Waiting], reason: str, ids: Sequence[str]) -> None:
+    for (_, future, _), id in zip(batch, ids, strict=True):
+        if not future.done():
+            future.set_exception(DispatchUncertain(reason, [id]))
 
 
 def _refuse(batch: list[Waiting], error: TaskRunnerError) -> None:

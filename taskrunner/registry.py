@@ -67,7 +67,14 @@ class Registry:
         queue = self.settings.queue if queue is None else checked_name(queue, f"{where}: queue")
         chosen = features.choose(features.DEFAULTS, options, where, dispatch=False)
         task: Task[..., Any] = Task(
-            self, function, name, queue, chosen, self.settings.serializer, self.settings.max_payload
+            self,
+            function,
+            name,
+            queue,
+            chosen,
+            self.settings.serializer,
+            self.settings.max_payload,
+            self.settings.durability,
         )
         self.tasks[name] = task
         return task

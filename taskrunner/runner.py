@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from . import embedded, hooks, settings
 from .consumer import Consumer, Home
 from .dead_letters import DeadLetters, FailedJob
+from .durability import DurabilityName
 from .errors import AlreadyStarted, RedisUnavailable
 from .forecast import QueueStats
 from .hooking import Hooking
@@ -74,6 +75,7 @@ class TaskRunner(Home):
         delete_on_ack: bool = True,
         serializer: Serializer | None = None,
         key_prefix: str = "taskrunner",
+        durability: DurabilityName = "memory",
         state: Any = None,
     ) -> None:
         self.settings = settings.check(
@@ -96,6 +98,7 @@ class TaskRunner(Home):
             delete_on_ack=delete_on_ack,
             serializer=serializer,
             key_prefix=key_prefix,
+            durability=durability,
         )
         Registry.__init__(self)
         Hooking.__init__(self)
@@ -132,8 +135,9 @@ class TaskRunner(Home):
     async def dispatch_many(self, specs: Sequence[JobSpec[R]]) -> list[Job[R]]:
         """Dispatches many jobs, 200 (or a megabyte) per round trip, each on its own. Returns their handles in order.
 
-        Raises PayloadError before anything is written; RedisUnavailable when the server went away in the middle: then
-        some of the jobs were accepted.
+        Raises PayloadError before anything is written; RedisUnavailable when the server went away in the middle, or
+        QueueFull: then some of the jobs were accepted; DispatchUncertain when that is not known of those in its
+        ``job_ids``.
         """
         session = await self.opened()
         now = session.store.clock.now()
@@ -155,8 +159,9 @@ class TaskRunner(Home):
         session = await self.opened()
         factor = self.settings.replication_factor
         if queue is not None:
-            return await session.store.inspection.stats(checked_name(queue, "queue"), factor)
-        return await session.store.inspection.stats_of_all(factor)
+            name = checked_name(queue, "queue")
+            return await session.read(lambda inspection: inspection.stats(name, factor))
+        return await session.read(lambda inspection: inspection.stats_of_all(factor))
 
     @property
     def ready(self) -> bool:
@@ -226,16 +231,25 @@ class TaskRunner(Home):
 
     async def run(self) -> None:
         """Consumes until SIGTERM or SIGINT, then drains gracefully; a second signal cancels what still runs."""
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        loop, stop, serving = asyncio.get_running_loop(), asyncio.Event(), asyncio.current_task()
+        starting = True
 
         def heard() -> None:
-            if stop.is_set() and self._consumer is not None:
+            if starting and serving is not None and not stop.is_set():
+                serving.cancel()  # a start can hang: in a server that doesn't answer, in a hook of the user's
+            elif stop.is_set() and self._consumer is not None:
                 self._consumer.hurry()
             stop.set()
 
         with on_stop_signal(loop, heard):
-            async with self.start():
-                await stop.wait()
+            try:
+                async with self.start():
+                    starting = False
+                    await stop.wait()
+            except asyncio.CancelledError:
+                if not (starting and stop.is_set()) or serving is None:
+                    raise
+                serving.uncancel()
 
     @contextlib.asynccontextmanager
     async def _run_block(self, consume: bool, fail_fast: bool) -> AsyncGenerator[TaskRunner]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from .errors import RedisUnavailable
 from .producer import Producer
 from .store.deployment import Deployment
-from .store.inspect import Sight
+from .store.inspect import Inspection, Sight
 from .store.keys import PartitionKeys
 from .store.listen import Listener
 from .store.persist import persist
@@ -18,6 +19,8 @@ from .store.wire import Ended
 LOOK_AGAIN = (1.0, 5.0)
 """Seconds after which a waiter looks although it heard nothing: at first, and at most. A notice can be lost."""
 PATIENCE = 30.0
+
+T = TypeVar("T")
 
 
 class Session:
@@ -69,11 +72,16 @@ class Session:
             channels = {p.wake for p in partitions} | {p.channel(self._client_id) for p in partitions}
             self._listening = asyncio.create_task(self._listener.listen(channels), name="taskrunner-listener")
 
+    async def read(self, question: Callable[[Inspection], Awaitable[T]]) -> T:
+        """The server's answer to a question; asks for a while when the server is away, or a connection has died since
+        it was last used. Raises RedisError."""
+        await self.open()
+        return await persist(lambda: question(self.store.inspection), PATIENCE)
+
     # -- outcomes --------------------------------------------------------------------------------------------
 
     async def find(self, id: str, partition: int | None) -> tuple[PartitionKeys, Ended | Sight] | None:
-        await self.open()
-        return await persist(lambda: self.store.inspection.find(id, partition), PATIENCE)
+        return await self.read(lambda inspection: inspection.find(id, partition))
 
     async def outcome(self, id: str, partition: int | None) -> Ended | None:
         """The outcome of a job, when there is one; None when the job is unknown."""

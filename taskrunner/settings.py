@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .durability import Durability, DurabilityName
+from .durability import durability as checked_durability
 from .errors import TaskOptionError
 from .forecast import QueueStats
 from .options import Seconds, name, seconds, truth, whole
@@ -35,6 +37,7 @@ class Settings:
     delete_on_ack: bool
     serializer: Serializer
     key_prefix: str
+    durability: Durability
 
     @property
     def beat(self) -> float:
@@ -68,6 +71,7 @@ def check(
     delete_on_ack: bool,
     serializer: Serializer | None,
     key_prefix: str,
+    durability: DurabilityName,
 ) -> Settings:
     """Settings, or a TaskOptionError that names the wrong one."""
     for what, hook in (("long_queue_hook", long_queue_hook), ("failed_task_handler", failed_task_handler)):
@@ -98,4 +102,5 @@ def check(
         delete_on_ack=truth(delete_on_ack, "delete_on_ack"),
         serializer=JSON() if serializer is None else serializer,
         key_prefix=name(key_prefix, "key_prefix"),
+        durability=checked_durability(durability, "durability"),
     )

@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from . import features
 from .context import JobContext, Surroundings, current
+from .durability import Durability
 from .envelope import Delivery, Draft
 from .errors import PayloadError, PayloadTooLarge
 from .feature import Call, PackingError, Recipe
@@ -19,7 +20,7 @@ from .features.retries import policy
 from .hooks import Hooks
 from .job import Job, Origin
 from .options import DispatchKeywords, Options
-from .payload import JSON, Packer, Serializer, Signature
+from .payload import JSON, Packer, Serializer, Signature, arguments
 from .plan import Plan
 from .session import Session
 
@@ -69,6 +70,7 @@ class Task(Generic[P, R]):
         options: Options,
         serializer: Serializer,
         max_payload: int,
+        durability: Durability,
     ) -> None:
         self.name = name
         self.queue = queue
@@ -77,6 +79,7 @@ class Task(Generic[P, R]):
         self._home = home
         self._serializer = serializer
         self._max_payload = max_payload
+        self._durability = durability
         self._signature = Signature(function, JobContext) if function is not None else None
         self._packer = Packer(name, self._signature, serializer, max_payload)
         self._plan, self._origin = self.plan({})
@@ -97,8 +100,9 @@ class Task(Generic[P, R]):
     def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Job[R]]:
         """Dispatches a job: ``job = await task.dispatch(...)``. One round trip, shared with concurrent dispatches.
 
-        Raises PayloadError (nothing written), QueueFull (nothing written), RedisConfigurationError, or
-        RedisUnavailable when the server stayed away: the job may then have been accepted or not.
+        Raises PayloadError, QueueFull, RedisConfigurationError, or RedisUnavailable when the server stayed away: then
+        nothing was written. Raises DispatchUncertain, a RedisUnavailable, when it was sent and got no answer, or was
+        not confirmed as its ``durability`` asks: then the job may exist.
         """
         return self.send(self._plan, self._origin, args, kwargs)
 
@@ -115,7 +119,7 @@ class Task(Generic[P, R]):
 
     def plan(self, given: Mapping[str, Any]) -> tuple[Plan, Origin]:
         """How jobs with these options are made, and what their handles share."""
-        plan = Plan(self.name, self.queue, self.options, self._packer, given)
+        plan = Plan(self.name, self.queue, self.options, self._packer, given, self._durability)
         convert = self._signature.result if self._signature is not None else None
         return plan, Origin(self.name, self._home.session, self._serializer.loads, convert, plan.kept)
 
@@ -162,8 +166,7 @@ class Task(Generic[P, R]):
             token = current.set(context)
             try:
                 try:
-                    args, *rest = loads(delivery.envelope.payload)
-                    kwargs: dict[str, Any] = rest[0] if rest else {}
+                    args, kwargs = arguments(loads(delivery.envelope.payload))
                     if typed:
                         args, kwargs = signature.rebuild(args, kwargs, name)
                 except Exception as error:
@@ -177,8 +180,7 @@ class Task(Generic[P, R]):
         return invoke
 
     def _unpack(self, delivery: Delivery) -> tuple[list[Any], dict[str, Any]]:
-        args, *rest = self._serializer.loads(delivery.envelope.payload)
-        return args, rest[0] if rest else {}
+        return arguments(self._serializer.loads(delivery.envelope.payload))
 
     def _pack_result(self, result: Any) -> bytes:
         if result is None and type(self._serializer) is JSON:

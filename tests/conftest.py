@@ -1,7 +1,8 @@
 """What every test gets: a real server, a namespace of its own, and a look at what it left behind.
 
-The server is the embedded Valkey, one per test process; ``TASKRUNNER_TEST_URL`` names another one. Tests that kill or
-empty a server start their own (``own_server``).
+The server is the embedded Valkey, one per test process; ``TASKRUNNER_TEST_SERVER`` names another kind of server, and
+``TASKRUNNER_TEST_URL`` one that runs already. Tests that kill or empty a server start their own (``own_server``), of
+the same kind.
 """
 
 from __future__ import annotations
@@ -9,20 +10,40 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from taskrunner import TaskRunner, embedded
+from taskrunner import TaskRunner
 from tests.cleanliness import leftovers
 from tests.programs import Program
+from tests.servers import KINDS, Unavailable, chosen_kind, missing, obtain, shared_server
+
+
+def pytest_sessionstart() -> None:
+    # Here and not in the first test that needs it, since a test has a minute and a download may take longer.
+    try:
+        with suppress(Unavailable):
+            obtain(chosen_kind())
+    except ValueError as error:
+        raise pytest.UsageError(f"TASKRUNNER_TEST_SERVER: {error}, testcontainers") from error
+
+
+@pytest.fixture(scope="session", autouse=True)
+def chosen_server() -> None:
+    """Skips everything when the kind of server that was asked for can't be had; under ``CI=true`` everything fails."""
+    if os.environ.get("TASKRUNNER_TEST_SERVER") in KINDS:
+        with missing():
+            obtain(chosen_kind())
 
 
 @pytest.fixture(scope="session")
-def url() -> str:
+def url() -> Iterator[str]:
     """The server that the tests share; each uses a namespace of its own on it."""
-    return os.environ.get("TASKRUNNER_TEST_URL") or embedded.locate("embedded://")
+    with missing(), shared_server() as url:
+        yield url
 
 
 @pytest.fixture

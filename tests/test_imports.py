@@ -18,7 +18,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-VOCABULARY = {"backoff", "envelope", "errors", "failpoints", "feature", "forecast", "options", "outcome"}
+VOCABULARY = {"backoff", "durability", "envelope", "errors", "failpoints", "feature", "forecast", "options", "outcome"}
 """Values and pure functions: they know only each other and the standard library."""
 
 

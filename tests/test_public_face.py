@@ -20,6 +20,7 @@ PROMISED = {
         "RedisError",
         "RedisUnavailable",
         "QueueFull",
+        "DispatchUncertain",
         "RedisConfigurationError",
         "EmbeddedServerError",
     },

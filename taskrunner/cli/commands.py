@@ -94,6 +94,27 @@ def stats(
     raise typer.Exit(show_stats(runner, Wish(queue, as_json, watch, limit)))
 
 
+@app.command()
+def doctor(
+    reference: Annotated[
+        str | None, typer.Argument(metavar="MODULE:RUNNER", help="The runner to examine; or give --url.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The server; a runner of default settings.", envvar="TASKRUNNER_REDIS_URL")
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="With --url; `taskrunner` if not given.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put back or end what can't go on, and tidy up; workers may go on.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Examine the server and what is in it: settings, rights, clock, leftovers, jobs that are cut off."""
+    from .doctor import show_doctor
+
+    runner = _runner_to_ask(reference, url, namespace)
+    raise typer.Exit(show_doctor(runner, certain=reference is not None, mend=repair, as_json=as_json))
+
+
 def _runner_to_ask(reference: str | None, url: str | None, namespace: str | None) -> TaskRunner:
     if reference is not None:
         if namespace is not None:

@@ -89,19 +89,22 @@ def main() -> int:
 async def _serve(runner: TaskRunner, channel: Channel) -> None:
     """Consumes until a signal, then drains; a further signal cancels what still runs and hands it back."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    serving, asked = asyncio.current_task(), 0.0
+    serving, asked, consuming = asyncio.current_task(), 0.0, False
 
     def heard() -> None:
         nonlocal asked
         if not stop.is_set():
             stop.set()
             asked = loop.time()
+            if not consuming and serving is not None:
+                serving.cancel()  # a start can hang: in a server that doesn't answer, in a hook of the user's
         elif loop.time() - asked > SAME_REQUEST and serving is not None:
             serving.cancel()  # the runner takes that as a hurry, and ends when everything is handed back
 
     with on_stop_signal(loop, heard):
         try:
             async with runner.start():
+                consuming = True
                 channel.send(say="consuming")
                 await stop.wait()
         except asyncio.CancelledError:

@@ -3,9 +3,9 @@
     @runner.task(timeout=30, reservation_timeout=120)
     async def report(day: str) -> None: ...
 
-A run over ``timeout`` is cancelled and counts as a failure with ``JobTimeout``. One that ignores that, as a thread does,
-keeps its slot until it returns, and is told of in the log as stuck. ``reservation_timeout`` replaces the runner's for
-this task: a job whose worker fell silent is taken by another one after that many seconds.
+A run over ``timeout`` is cancelled and counts as a failure with ``JobTimeout``. One that goes on all the same, as a
+thread does, keeps its slot until it returns, and is told of in the log as stuck. ``reservation_timeout`` replaces the
+runner's for this task: a job whose worker fell silent is taken by another one after that many seconds.
 """
 
 from __future__ import annotations

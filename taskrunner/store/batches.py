@@ -8,6 +8,7 @@ else be a tombstone per job.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from .links import Link
@@ -28,12 +29,18 @@ class Batches:
         self._turn = asyncio.Lock()
 
     async def send(self, script: Script, keys: list[str], arguments: list[Any], patience: float) -> Any:
-        """The script's reply. Sent again, under its number, for ``patience`` seconds; then raises RedisUnavailable."""
+        """The script's reply. Sent again, under its number, for ``patience`` seconds.
+
+        Raises RedisUnavailable; as Unanswered when the server may have carried it out.
+        """
         async with self._turn:
             self._number += 1
             keys.insert(0, self._key)
             arguments[0:0] = (self._number, REMEMBERED)
-            return await persist(lambda: self._link.run(script, keys, arguments), patience)
+            return await persist(lambda: self._run(script, keys, arguments), patience, writes=True)
+
+    def _run(self, script: Script, keys: list[str], arguments: list[Any]) -> Awaitable[Any]:
+        return self._link.run(script, keys, arguments)
 
     async def forget(self) -> None:
         """Removes the key: the client is done. Best effort, it would expire anyway."""

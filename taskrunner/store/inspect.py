@@ -70,7 +70,8 @@ class Inspection:
         if kind == b"ended":
             return wire.read_record(reply[1])
         if kind == b"waiting":
-            envelope = wire.unseal(reply[4]) if reply[4] else None
+            waiting = wire.arrive(b"", [wire.VERSION, reply[4]], 0, "", partition.number, 0.0)
+            envelope = waiting.envelope if isinstance(waiting, Delivery) else None
             state = "retrying" if reply[1] == b"r" else "scheduled"
             return Sight(state, reply[2].decode(), round(float(reply[3])), "", 0, envelope)
         queue = reply[1].decode()

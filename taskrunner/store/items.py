@@ -170,6 +170,6 @@ def _stray_id(delivery: Unreadable) -> str:
 def _kept_stray(delivery: Unreadable, now: int) -> bytes:
     """A letter of a newer version, unread, with its own marks and since when nobody could read it."""
     pairs = dict(zip(delivery.raw[2::2], delivery.raw[3::2], strict=False))
-    pairs.setdefault(wire.SINCE, b"%d" % now)
+    pairs[wire.SINCE] = b"%d" % (delivery.since if 0 < delivery.since <= now else now)
     marks = b" ".join(part for pair in pairs.items() for part in pair)
     return b"\n%b\n%b\n%b" % (marks, delivery.raw[0], delivery.raw[1])

@@ -29,6 +29,32 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+KINDS = {
+    "stream:": "stream",
+    "due:": "zset",
+    "letters:": "hash",
+    "dead:": "zset",
+    "dead-letters:": "hash",
+    "waiting:": "hash",
+    "runs:": "hash",
+    "rates:": "hash",
+    "live": "hash",
+    "watchers": "hash",
+    "job:": "string",
+    "unique:": "string",
+    "period:": "string",
+    "batch:": "string",
+    "queues": "set",
+    "workers": "zset",
+    "worker-facts": "hash",
+    "janitor": "hash",
+    "leader": "string",
+}
+"""Name, or beginning of the names, and type of every key."""
+
+EXPIRING = ("job:", "period:", "batch:", "leader")
+"""Beginnings of the names that end by expiry."""
+
 PERMANENT = ("stream:", "waiting:", "runs:", "rates:", "queues", "janitor")
 """Beginnings of the names that stay after a drain."""
 

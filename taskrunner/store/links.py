@@ -56,6 +56,24 @@ class Link:
         except theirs.NoScriptError:
             return await self.call(b"EVAL", script.text, len(keys), *keys, *arguments, timeout=timeout)
 
+    async def run_with(
+        self, script: Script, keys: list[str], arguments: list[Any], further: Any, timeout: float
+    ) -> list[Any]:
+        """One script and in the same write a further command: their replies, an error reply to that as a value."""
+        replies: list[Any] = []
+        for name, code in ((b"EVALSHA", script.sha), (b"EVAL", script.text)):
+            replies = await self.exchange([(name, code, len(keys), *keys, *arguments), further], timeout)
+            if not isinstance(replies[0], theirs.NoScriptError):
+                break
+        if isinstance(replies[0], theirs.ResponseError):
+            raise translate(replies[0])
+        return replies
+
+    @property
+    def connection(self) -> Any:
+        """The connection: another object after each reconnect, None while there is none that works."""
+        return self._connection if self._connection is not None and _alive(self._connection) else None
+
     async def exchange(self, commands: list[Any], timeout: float = CALL_TIMEOUT) -> list[Any]:
         """Commands in one write, on one connection and in this order; their replies, error replies as values.
 
@@ -68,8 +86,8 @@ class Link:
             try:
                 async with asyncio.timeout(timeout):
                     for _ in range(REDIRECTIONS):
-                        connection = self._connection
-                        if connection is None or not connection.is_connected:
+                        connection = self.connection
+                        if connection is None:
                             sent = False
                             connection = await self._open()
                         sent = True
@@ -115,6 +133,8 @@ class Link:
         return self.client_id
 
     async def _open(self) -> Any:
+        if self._connection is not None:
+            await self._drop()  # the server has closed it, and its socket is still open here
         target = await self._deployment.target(self._key, again=self._failed)
         self._connection = target.asynchronous()
         self.client_id = None
@@ -140,6 +160,13 @@ class Link:
                     await connection.disconnect()
             except (theirs.RedisError, OSError, TimeoutError, RuntimeError):
                 pass
+
+
+def _alive(connection: Any) -> bool:
+    """Whether it is open as far as is known here. What is written to one that the server has closed was never sent, and
+    its caller need not be told that it may have been carried out."""
+    reader = connection._reader
+    return reader is not None and reader.exception() is None and not reader.at_eof()
 
 
 async def _exchange(connection: Any, commands: list[Any]) -> list[Any]:

@@ -7,7 +7,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ..errors import QueueFull, RedisUnavailable
+from ..errors import QueueFull, RedisError, RedisUnavailable
+from .translate import Unanswered
 
 T = TypeVar("T")
 
@@ -20,21 +21,24 @@ def wait_before(attempt: int) -> float:
     return min(FIRST_WAIT * 2.0 ** min(attempt - 1, 10), LONGEST_WAIT) * random.uniform(0.5, 1.0)
 
 
-async def persist(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
+async def persist(attempt: Callable[[], Awaitable[T]], patience: float, *, writes: bool = False) -> T:
     """Tries until it works, or ``patience`` seconds have gone by with the server away; then raises RedisUnavailable.
 
-    Only for what may be sent twice. Configuration errors and refusals for lack of memory are raised at once.
+    Only for what may be sent twice. Configuration errors and refusals for lack of memory are raised at once. With
+    ``writes``, whatever ends it is raised as Unanswered if any attempt got no answer: that one may have written.
     """
     deadline = asyncio.get_running_loop().time() + patience
-    tries = 0
+    tries, unanswered = 0, False
     while True:
         try:
             return await attempt()
-        except QueueFull:
-            raise
-        except RedisUnavailable:
+        except RedisError as error:
             tries += 1
             pause = wait_before(tries)
-            if asyncio.get_running_loop().time() + pause > deadline:
+            unanswered = unanswered or isinstance(error, Unanswered)
+            passing = isinstance(error, RedisUnavailable) and not isinstance(error, QueueFull)
+            if not passing or asyncio.get_running_loop().time() + pause > deadline:
+                if writes and unanswered and not isinstance(error, Unanswered):
+                    raise Unanswered(str(error)) from error
                 raise
-            await asyncio.sleep(pause)
+        await asyncio.sleep(pause)

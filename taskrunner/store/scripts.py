@@ -17,16 +17,16 @@ class Script:
     sha: bytes
 
 
-def load(name: str) -> Script:
-    """The script ``name``.lua of this package."""
+def load(name: str, *shared: str) -> Script:
+    """The script ``name``.lua of this package, with what it shares with others."""
     folder = resources.files("taskrunner.store") / "scripts"
-    text = (folder / "_prelude.lua").read_bytes() + b"\n" + (folder / f"{name}.lua").read_bytes()
+    text = b"\n".join((folder / f"{part}.lua").read_bytes() for part in ("_prelude", *shared, name))
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
 DISPATCH = load("dispatch")
 SETTLE = load("settle")
-PROMOTE = load("promote")
+PROMOTE = load("promote", "_orphan")
 BEAT = load("beat")
 RECLAIM = load("reclaim")
 SWEEP = load("sweep")
@@ -36,3 +36,7 @@ WATCH = load("watch")
 LOOK = load("look")
 STATS = load("stats")
 TRIM = load("trim")
+JOIN = load("join")
+AUDIT = load("audit", "_orphan")
+RELEASE = load("release")
+RECOUNT = load("recount")

@@ -9,24 +9,29 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from redis import exceptions as theirs
 
+from ..durability import Durability
 from ..envelope import Arrival, Draft
-from ..errors import QueueFull, RedisError, RedisUnavailable
+from ..errors import DispatchUncertain, RedisConfigurationError, RedisError, RedisUnavailable
 from ..failpoints import reach
 from ..forecast import Load
 from ..outcome import Settlement
 from . import wire
+from .audit import Auditor
 from .batches import Batches
 from .clock import ServerClock
+from .confirm import ConfirmedBatches, Unconfirmed
 from .deployment import Deployment
 from .inspect import Inspection
 from .items import SettlementItems, add_draft
 from .keys import Keyspace, PartitionKeys
 from .links import Link
-from .scripts import DISPATCH, LEAD, LEAVE, PROMOTE, RECLAIM, SETTLE, SWEEP, TRIM
+from .scripts import DISPATCH, JOIN, LEAD, LEAVE, PROMOTE, RECLAIM, SETTLE, SWEEP, TRIM
+from .translate import Unanswered
 
 BATCH = 200
 """Most items of one script call: about a millisecond of server time."""
@@ -36,6 +41,8 @@ BATCH_BYTES = 1_000_000
 """Most bytes of letters in one script call, unless one alone has more: some milliseconds of server time."""
 PROMOTED = 200
 RECLAIMED = 100
+TRIMMED = 2_000
+"""Most entries of an audit trail that one call removes: a quarter of a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +66,29 @@ class Store:
         self.keyspace = keyspace
         self.options = options
         self.clock = ServerClock()
-        self._deployment = deployment
+        self.deployment = deployment
         self._links: list[Link] = []
         self._controls = [self._link(partition) for partition in keyspace.partitions]
         self.inspection = Inspection(self._controls, keyspace, options.group)
-        self._dispatches = [self._batches(partition, "d") for partition in keyspace.partitions]
-        self._settles = [self._batches(partition, "s") for partition in keyspace.partitions]
+        self._dispatches = [self._lanes(partition) for partition in keyspace.partitions]
+        self._settles = [
+            Batches(self._link(partition), partition.batch(options.client_id + "s"))
+            for partition in keyspace.partitions
+        ]
 
-    def _batches(self, partition: PartitionKeys, role: str) -> Batches:
-        return Batches(self._link(partition), partition.batch(self.options.client_id + role))
+    def _lanes(self, partition: PartitionKeys) -> list[Batches]:
+        """One for each durability, in their order: whoever waits for a disk holds up nobody else."""
+        key = partition.batch(self.options.client_id + "d")
+        return [
+            Batches(self._link(partition), key),
+            *(
+                ConfirmedBatches(self._link(partition), f"{key}{durability:d}", durability)
+                for durability in (Durability.REPLICATED, Durability.FSYNCED)
+            ),
+        ]
 
     def _link(self, partition: PartitionKeys) -> Link:
-        link = Link(self._deployment, partition.prefix)
+        link = Link(self.deployment, partition.prefix)
         self._links.append(link)
         return link
 
@@ -85,25 +103,35 @@ class Store:
         seconds, micros = await self._controls[0].call(b"TIME")
         self.clock.learn(int(seconds) * 1000 + int(micros) / 1000)
 
-    async def prepare(self, partition: PartitionKeys, queues: Sequence[str]) -> None:
-        """Makes streams and groups that don't exist; from the first entry, so that what is already there is seen."""
+    async def prepare(self, partition: PartitionKeys, queues: Sequence[str]) -> Sequence[str]:
+        """Makes streams and groups that don't exist; from the first entry, so that what is already there is seen.
+
+        Returns the queues that can be read. Raises RedisConfigurationError when strangers hold the streams of all.
+        """
+        keys = [partition.queues, partition.workers, *(partition.queue(queue).stream for queue in queues)]
+        reply: list[bytes] = await self._controls[partition.number].run(JOIN, keys, [self.options.group, *queues])
+        foreign = [name.decode() for name in reply]
+        if not foreign:
+            return queues
+        if len(foreign) == len(queues):
+            names = ", ".join(partition.queue(queue).stream for queue in foreign)
+            text = f"foreign data under our keys ({names}: no stream); use another namespace or key_prefix"
+            raise RedisConfigurationError(text)
+        return [queue for queue in queues if queue not in foreign]
+
+    async def evicts(self) -> str:
+        """The server's policy for what it deletes when its memory is full, if it may delete our keys; else nothing."""
         try:
-            await self._controls[partition.number].call(b"SADD", partition.queues, *queues)
-        except QueueFull:
-            pass  # they will have been there before; whoever dispatches or comes after a restart adds them
-        control = self._controls[partition.number]
-        for queue in queues:
-            stream = partition.queue(queue).stream
-            try:
-                await control.call(b"XGROUP", b"CREATE", stream, self.options.group, b"0", b"MKSTREAM")
-            except QueueFull:
-                pass  # a full server must be drained: if the group is really missing, the fetch says so
-            except RedisError as error:
-                if "BUSYGROUP" not in str(error):
-                    raise
+            text: bytes = await self._controls[0].call(b"INFO", b"memory")
+        except RedisUnavailable:
+            raise
+        except RedisError:
+            return ""  # an ACL may forbid to ask
+        policies = [line[17:] for line in text.decode().splitlines() if line.startswith("maxmemory_policy:")]
+        return next((policy for policy in policies if policy != "noeviction"), "")
 
     async def close(self) -> None:
-        for batches in (*self._dispatches, *self._settles):
+        for batches in (*chain.from_iterable(self._dispatches), *self._settles):
             try:
                 await batches.forget()
             except RedisError:
@@ -114,10 +142,10 @@ class Store:
     # -- producing -------------------------------------------------------------------------------------------
 
     async def dispatch(self, partition: int, queue: str, drafts: Sequence[Draft], patience: float) -> dict[int, str]:
-        """Takes up to BATCH drafts of one queue. Returns index → id of the job that a draft duplicates.
+        """Takes up to BATCH drafts of one queue and durability. Returns index → id of the job that a draft duplicates.
 
-        Raises QueueFull (nothing written), RedisConfigurationError, or RedisUnavailable after ``patience`` seconds:
-        then the jobs may or may not have been taken.
+        Raises QueueFull, RedisConfigurationError, RedisUnavailable after ``patience`` seconds (nothing written), or
+        DispatchUncertain with one id per draft: then the jobs may or may not have been taken.
         """
         keys = self.keyspace.partitions[partition]
         names = keys.queue(queue)
@@ -135,9 +163,15 @@ class Store:
         for draft in drafts:
             add_draft(draft, wire.seal(draft.envelope), fixed, items, keys)
         reach("before_dispatch")
-        reply = await self._dispatches[partition].send(DISPATCH, fixed, items, patience)
+        lane = self._dispatches[partition][drafts[0].durability if drafts else Durability.MEMORY]
+        try:
+            reply = await lane.send(DISPATCH, fixed, items, patience)
+        except Unanswered as error:
+            known = _duplicates(error.reply) if isinstance(error, Unconfirmed) else {}
+            ids = [known.get(n, draft.envelope.id) for n, draft in enumerate(drafts)]
+            raise DispatchUncertain(str(error), ids) from None
         reach("after_dispatch")
-        return {reply[n]: reply[n + 1].decode() for n in range(0, len(reply), 2)} if reply else {}
+        return _duplicates(reply) if reply else {}
 
     # -- consuming -------------------------------------------------------------------------------------------
 
@@ -161,26 +195,33 @@ class Store:
         verdicts: bytes = await self._settles[partition].send(SETTLE, fixed, head + built.items, patience)
         return verdicts
 
-    async def promote(self, partition: PartitionKeys, queue: str) -> tuple[int, float | None]:
-        """Moves up to 200 due jobs of a queue into its stream. Returns how many, and seconds until the next is due."""
+    async def promote(self, partition: PartitionKeys, queue: str) -> tuple[int, float | None, int]:
+        """Moves up to 200 due jobs of a queue into its stream. Returns how many, seconds until the next is due, and how
+        many of them could only be ended as failed: what was kept of them is gone."""
         names = partition.queue(queue)
-        keys = [names.due, names.letters, names.stream, partition.live, names.waiting, names.rates]
-        moved, wait, now = await self._controls[partition.number].run(PROMOTE, keys, [PROMOTED, queue, BATCH_BYTES])
+        keys = [names.due, names.letters, names.stream, partition.live, names.waiting, names.rates, partition.watchers]
+        keys += [names.dead, names.dead_letters, partition.janitor]
+        control, ttl = self._controls[partition.number], round(self.options.result_ttl * 1000) or 1
+        arguments = [PROMOTED, queue, BATCH_BYTES, ttl, partition.prefix]
+        moved, wait, now, lost = await control.run(PROMOTE, keys, arguments)
         self.clock.learn(now)
-        return moved, None if wait < 0 else wait / 1000
+        return moved, None if wait < 0 else wait / 1000, lost
 
     async def reclaim(
-        self, partition: PartitionKeys, queue: str, limit: int, last: int = 0, busy: bool = False
+        self, partition: PartitionKeys, queue: str, limit: int, last: int = 0, busy: bool = False, times: int = 1
     ) -> tuple[bool, list[Arrival]]:
         """Takes over up to ``limit`` jobs of silent workers. Returns whether there is more to look at, and the jobs.
 
-        Of those whose delivery count becomes ``last`` it takes one, or none when ``busy``.
+        Silent for ``times`` reservations. Of those whose delivery count becomes ``last`` it takes one, or none when
+        ``busy``.
         """
         options, names = self.options, partition.queue(queue)
         keys = [partition.janitor, names.stream, partition.workers, partition.worker_facts]
-        pause = round(options.beat * 450)  # just under half a beat, so that two ticks never both find the turn taken
+        pause = round(
+            self.options.beat * 450
+        )  # just under half a beat, so that two ticks never both find the turn taken
         arguments = [options.group, options.worker_id, round(options.reservation * 1000), round(options.beat * 1000)]
-        arguments = [*arguments, min(limit, RECLAIMED), queue, pause, last, int(busy)]
+        arguments = [*arguments, min(limit, RECLAIMED), queue, pause, last, int(busy), times]
         asked = time.monotonic()
         reply = await self._controls[partition.number].run(RECLAIM, keys, arguments)
         return reply[0] == b"1", _arrivals(reply[1:], queue, partition.number, asked)
@@ -200,9 +241,24 @@ class Store:
 
     async def trim(self, partition: PartitionKeys, queue: str) -> int:
         """Trims the audit trail of a queue (``delete_on_ack=False``) by age. Returns how many entries went."""
-        names = partition.queue(queue)
-        arguments = [self.options.group, round(self.options.audit_age * 1000)]
-        return int(await self._controls[partition.number].run(TRIM, [names.stream, names.rates], arguments))
+        names, total = partition.queue(queue), 0
+        arguments = [self.options.group, round(self.options.audit_age * 1000), TRIMMED]
+        control = self._controls[partition.number]
+        while removed := int(await control.run(TRIM, [names.stream, names.rates], arguments)):
+            total += removed
+        return total
+
+    def control(self, partition: PartitionKeys) -> Link:
+        """The link for whatever is no transition of a job."""
+        return self._controls[partition.number]
+
+    def auditor(self, partition: PartitionKeys, *, uncertain: bool = False) -> Auditor:
+        """Who compares what is known of this partition's jobs with what is there. ``uncertain``: finished entries may
+        stand in the streams, whatever this runner does with its own."""
+        options, link = self.options, self._controls[partition.number]
+        times = (options.reservation, options.beat, options.result_ttl)
+        trail = uncertain or not options.delete_on_ack
+        return Auditor(link, partition, options.group, options.worker_id, *times, trail)
 
     async def leave(self, partition: PartitionKeys, queues: Sequence[str]) -> int:
         """Signs this worker off. Returns how many streams still have entries pending for it."""
@@ -213,8 +269,12 @@ class Store:
 
     async def lead(self, seconds: float) -> bool:
         """Whether this runner is, for so many seconds, the one that evaluates the long-queue hook."""
-        keys = [self.partitions[0].leader]
+        keys = [self.partitions[0].leader, self.partitions[0].workers]
         return bool(await self._controls[0].run(LEAD, keys, [self.options.worker_id, round(seconds * 1000)]))
+
+
+def _duplicates(pairs: Sequence[Any]) -> dict[int, str]:
+    return {pairs[n]: pairs[n + 1].decode() for n in range(0, len(pairs), 2)}
 
 
 def _arrivals(triples: Sequence[Any], queue: str, partition: int, asked: float) -> list[Arrival]:
@@ -244,7 +304,8 @@ class Reader:
         if block is not None:
             if self._link.client_id is None:
                 await self._identify()
-            command += (b"BLOCK", max(1, round(block * 1000)))
+            # For a beat at most: what was asked for three beats ago counts as too old to be started.
+            command += (b"BLOCK", max(1, round(min(block, self.options.beat) * 1000)))
         streams = [self.partition.queue(queue).stream for queue in queues]
         asked = time.monotonic()
         reply = await self._link.call(

@@ -7,6 +7,7 @@ something. In the stream a letter stands in one field, whose name ``t1`` is the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,12 @@ SINCE = b"k"
 """Mark beside a letter of a newer version: server time in ms when a worker first could not read it."""
 HEAD_LIMIT = 64_000
 """Bytes of a head that we look at: ours have a few hundred, only rubbish has more."""
+MARKS_LIMIT = 32
+"""Fields and values beside a letter of a newer version that we pass on; ours have two or four."""
+LAST_INSTANT = 253_402_300_799_999
+"""ms: the end of the year 9999, where datetime ends too."""
+LARGEST = 2**53
+"""What JSON can carry between any two programs."""
 
 
 def seal(envelope: Envelope) -> bytes:
@@ -35,7 +42,10 @@ def seal(envelope: Envelope) -> bytes:
 
 
 def unseal(letter: bytes) -> Envelope:
-    """A letter as an envelope. Raises ValueError for anything that is none."""
+    """A letter as an envelope. Raises ValueError for anything that is none.
+
+    Looks at all that the worker will use without asking again: a letter may be damaged, or a stranger's.
+    """
     head, border, payload = letter.partition(b"\n")
     if not border or len(head) > HEAD_LIMIT:
         raise ValueError("it has no head that ends with a newline")
@@ -46,11 +56,49 @@ def unseal(letter: bytes) -> Envelope:
     else:
         id, task, enqueued_at, flags, attempt, *rest = fields
         extras = rest[0] if rest else {}
-    if type(id) is not str or type(task) is not str or type(flags) is not int or type(attempt) is not int:
-        raise ValueError("its head is not that of a job")
-    if type(enqueued_at) is not int or type(extras) is not dict or type(extras.get(Extra.DELIVERIES, 0)) is not int:
+        _check(attempt, extras)
+    if type(id) is not str or type(task) is not str or not (id and id.isprintable() and task.isprintable()):
+        raise ValueError("its id or its task is no printable text")
+    if type(flags) is not int or type(enqueued_at) is not int or not 0 <= enqueued_at <= LAST_INSTANT:
         raise ValueError("its head is not that of a job")
     return Envelope(id, task, enqueued_at, flags, attempt, extras, payload)
+
+
+def _is_instant(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LAST_INSTANT
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST
+
+
+def _is_headers(value: Any) -> bool:
+    return type(value) is dict and all(type(one) is str for one in value.values())
+
+
+_EXTRAS: dict[str, Callable[[Any], bool]] = {
+    Extra.EXPIRES: _is_instant,
+    Extra.UNIQUE: lambda value: type(value) is str,
+    Extra.OPTIONS: lambda value: type(value) is dict,  # each is checked by its feature
+    Extra.HEADERS: _is_headers,
+    Extra.RESERVATION: lambda value: _is_instant(value) and value > 0,
+    Extra.DELIVERIES: _is_count,
+    Extra.UNKNOWN_SINCE: _is_instant,
+}
+
+
+def _check(attempt: Any, extras: Any) -> None:
+    """Raises ValueError for a fact that makes no sense; those that we don't know are a newer release's."""
+    if not _is_count(attempt) or not attempt:
+        raise ValueError("its head is not that of a job")
+    if type(extras) is not dict:
+        raise ValueError("the rarer facts in its head are no mapping")
+    for name, value in extras.items():
+        sound = _EXTRAS.get(name)
+        if sound is not None and not sound(value):
+            raise ValueError(f"the fact {name!r} in its head makes no sense: {str(value)[:50]!r}")
+        if sound is None or name == Extra.OPTIONS:
+            orjson.dumps([{name: value}])  # it must be possible to send it on: more can be read than can be written
 
 
 def arrive(
@@ -61,13 +109,23 @@ def arrive(
         if fields[0] == VERSION:
             envelope = unseal(fields[1])
             return Delivery(envelope, queue, partition, entry_id, count, fetched_at)
-        newer = len(fields) >= 2 and fields[0][:1] == b"t" and fields[0][1:].isdigit() and len(fields[0]) < 6
+        newer = len(fields) >= 2 and _is_newer(fields[0]) and _are_marks(fields[2:])
         problem = f"its format {fields[0]!r} is newer than ours" if newer else "it is not an entry of taskrunner"
     except (ValueError, IndexError, TypeError, AttributeError, KeyError, RecursionError) as error:
         newer, problem = False, f"its letter can't be read: {error}"
     marks = dict(zip(fields[2::2], fields[3::2], strict=False))
-    since = int(marks[SINCE]) if newer and marks.get(SINCE, b"").isdigit() else 0
+    noted = marks.get(SINCE, b"")
+    since = int(noted) if newer and noted.isdigit() and len(noted) < 16 else 0
     return Unreadable(list(fields), queue, partition, entry_id, count, fetched_at, problem[:500], newer, since)
+
+
+def _is_newer(version: bytes) -> bool:
+    return version[:1] == b"t" and version[1:].isdigit() and len(version) < 6
+
+
+def _are_marks(fields: list[bytes]) -> bool:
+    """Whether they can be kept beside a letter that waits, where they are told apart by blanks."""
+    return len(fields) <= MARKS_LIMIT and all(field.split() == [field] for field in fields)
 
 
 # -- outcomes ------------------------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
+from typing import NoReturn
 
 from ..envelope import KEPT, Arrival, Delivery, Extra, Unreadable
 from ..errors import Signal
@@ -88,6 +90,7 @@ class Executor:
         self._written_off: list[Slot] = []
         self._context = copy_context()
         self._closing = False
+        self._pid = os.getpid()
 
     # -- slots -----------------------------------------------------------------------------------------------
 
@@ -205,6 +208,9 @@ class Executor:
         if arrival.deliveries + crashes > self._max_deliveries:
             text = f"{arrival.deliveries + crashes - 1} workers died or fell silent while they ran it"
             poison = Failed(Failure("DeliveryLimit", text), "delivery limit")
+            known = self._recipes.get(arrival.envelope.task)
+            if known is not None:
+                return await self._announce(slot, arrival, known, poison, 0.0), known.ttl
             await self._tell_buried(arrival, poison)
             return poison, None
         try:
@@ -248,6 +254,9 @@ class Executor:
             if self._closing:
                 raise
             outcome = recipe.judge(error, delivery)
+        finally:
+            if os.getpid() != self._pid:
+                _end_child(delivery)
         if slot.cut is not None:
             self._uncut(slot)
         if recipe.announce is not None or isinstance(outcome, Failed):
@@ -314,6 +323,12 @@ def _is_running(slot: Slot) -> bool:
         return asyncio.current_task() is slot.task
     except RuntimeError:  # there is no event loop any more
         return False
+
+
+def _end_child(delivery: Delivery) -> NoReturn:
+    """A process that a task forked came back into the worker. It has our connections, and would read our replies."""
+    log.critical("%s forked, and the child did not end itself with os._exit(); it is ended here", _name(delivery))
+    os._exit(1)
 
 
 def _name(arrival: Arrival) -> str:

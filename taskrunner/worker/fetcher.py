@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import time
 from collections.abc import Sequence
 
@@ -14,6 +16,11 @@ from ..store.store import Reader, Store
 from .inventory import Inventory
 from .keeper import Keeper
 
+log = logging.getLogger("taskrunner.worker")
+
+FOREIGN_WAIT = 5.0
+"""Seconds after which a queue that strangers write to is looked at again; the others are read meanwhile."""
+
 
 class Fetcher:
     """Free slots → Store.fetch → inbox, for one partition."""
@@ -24,6 +31,8 @@ class Fetcher:
         self._store = store
         self._reader = reader
         self._queues = tuple(queues)
+        self._readable: Sequence[str] = self._queues  # without those under whose keys strangers write
+        self._look_at = math.inf
         self._inventory = inventory
         self._keeper = keeper
         self._batch_size = batch_size
@@ -39,7 +48,7 @@ class Fetcher:
         try:
             while not self._stopping:
                 try:
-                    if self._unsure:
+                    if self._unsure or time.monotonic() > self._look_at:
                         await self._sweep_in()
                     self.connected = True  # the server has just answered; an idle fetch takes seconds to say so
                     await self._cycle()
@@ -72,9 +81,9 @@ class Fetcher:
         if self._stopping:
             return
         share = max(1, room // len(self._store.partitions))
-        if len(self._queues) == 1:
+        if len(self._readable) == 1:
             count = min(share, self._batch_size)
-            arrivals = await self._reader.fetch(self._queues, count)
+            arrivals = await self._reader.fetch(self._readable, count)
             if arrivals:
                 reach("after_fetch")
             if self._late(arrivals):
@@ -86,11 +95,11 @@ class Fetcher:
 
     async def _fetch_several(self, room: int) -> None:
         """COUNT holds for each stream, so each queue gets its share; with less room than queues they take turns."""
-        count = min(room, self._batch_size) // len(self._queues)
+        count = min(room, self._batch_size) // len(self._readable)
         if count:
-            arrivals = await self._reader.fetch(self._queues, count)
+            arrivals = await self._reader.fetch(self._readable, count)
         else:
-            arrivals = await self._fetch_in_turn(room) or await self._reader.fetch(self._queues, 1)
+            arrivals = await self._fetch_in_turn(room) or await self._reader.fetch(self._readable, 1)
         if arrivals:
             reach("after_fetch")
         if self._late(arrivals):
@@ -98,12 +107,12 @@ class Fetcher:
         self._inventory.take(arrivals[:room])
         # More than there is room for: several queues woke the blocked read in one instant. Back with the rest.
         self._inventory.hand_back(arrivals[room:])
-        self._inventory.meter.saturate(len(arrivals) >= min(room, max(count, 1) * len(self._queues)))
+        self._inventory.meter.saturate(len(arrivals) >= min(room, max(count, 1) * len(self._readable)))
 
     async def _fetch_in_turn(self, room: int) -> list[Arrival]:
-        for _ in self._queues:
-            self._turn = (self._turn + 1) % len(self._queues)
-            arrivals = await self._reader.fetch(self._queues[self._turn : self._turn + 1], room, block=None)
+        for _ in self._readable:
+            self._turn = (self._turn + 1) % len(self._readable)
+            arrivals = await self._reader.fetch(self._readable[self._turn : self._turn + 1], room, block=None)
             if arrivals:
                 return arrivals
         return []
@@ -117,7 +126,12 @@ class Fetcher:
 
     async def _sweep_in(self) -> None:
         """After a failure: the group may be gone, and jobs may be ours that we don't know of."""
-        await self._store.prepare(self._reader.partition, self._queues)
+        self._readable = await self._store.prepare(self._reader.partition, self._queues)
+        self._look_at = math.inf
+        if len(self._readable) < len(self._queues):
+            foreign = sorted(set(self._queues) - set(self._readable))
+            log.error("foreign data under the keys of %s: not read until it is gone", ", ".join(foreign))
+            self._look_at = time.monotonic() + FOREIGN_WAIT
         await self._keeper.beat_now()
         self._inventory.take(await self.sweep())
         self._unsure = False
@@ -126,10 +140,11 @@ class Fetcher:
         """What the server thinks that we hold and we don't know of."""
         found: list[Arrival] = []
         for queue in self._queues:
-            # Meanwhile the reclaimer may have taken some of it, and the settler may have recorded some.
-            known = self._known()
-            pending = await self._store.sweep(self._reader.partition, queue)
-            known |= self._known()
+            partition = self._reader.partition
+            async with self._inventory.claims[partition.number]:
+                known = self._known()
+                pending = await self._store.sweep(partition, queue)
+                known |= self._known()  # the settler may have recorded some meanwhile
             found += (one for one in pending if (one.queue, one.partition, one.entry_id) not in known)
         return found
 

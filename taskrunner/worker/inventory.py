@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 
 from ..envelope import Arrival
@@ -133,6 +133,9 @@ class Inventory:
         self.inbox = Inbox()
         self.outbox: list[Settlement] = []
         self.held: set[Arrival] = set()
+        # By partition: whoever takes over or sweeps has it until the books say so too. A sweep that overlaps a takeover
+        # can see a short job pending that is taken, run and settled between its two looks into the books.
+        self.claims: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.in_hand = 0  # fetched and not finished
         self.finished = asyncio.Event()  # something is in the outbox
         self.room_made = asyncio.Event()

@@ -4,11 +4,15 @@ earlier one comes in; there is no polling tick."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
+from ..errors import RedisConfigurationError
 from ..failpoints import reach
 from ..store.keys import PartitionKeys
 from ..store.store import PROMOTED, Store
+
+log = logging.getLogger("taskrunner.worker")
 
 LONGEST_SLEEP = 5.0
 """Seconds after which it looks anyway: a wake-up that was lost with a connection costs no more than this."""
@@ -26,15 +30,30 @@ class Promoter:
     async def run(self) -> None:
         while True:
             self.wake.clear()
-            pause = min([await self._promote(queue) for queue in self._queues])
+            pause = await self._promote_all()
             try:
                 await asyncio.wait_for(self.wake.wait(), pause)
             except TimeoutError:
                 continue
 
+    async def _promote_all(self) -> float:
+        """All queues, and then raises what an operator must mend in one of them. Returns seconds to wait."""
+        pause, refusal = LONGEST_SLEEP, None
+        for queue in self._queues:
+            try:
+                pause = min(pause, await self._promote(queue))
+            except RedisConfigurationError as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
+        return pause
+
     async def _promote(self, queue: str) -> float:
         """Moves what is due in a queue, so much at a time that no other queue waits for it. Returns seconds to wait."""
-        moved, next_due = await self._store.promote(self._partition, queue)
+        moved, next_due, lost = await self._store.promote(self._partition, queue)
+        if lost:
+            text = "%d due jobs of queue %r have failed: what was kept of them was deleted (eviction?) or damaged"
+            log.error(text, lost, queue)
         if moved:
             reach("after_promote")
         if moved == PROMOTED:

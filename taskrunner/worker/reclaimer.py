@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from ..errors import RedisUnavailable
+from ..errors import RedisConfigurationError, RedisUnavailable
 from ..failpoints import reach
 from ..store.keys import PartitionKeys
 from ..store.store import Store
@@ -28,6 +28,7 @@ class Reclaimer:
         queues: Sequence[str],
         inventory: Inventory,
         lost: Callable[[], None],
+        confirmed: Callable[[], float],
         max_deliveries: int,
     ) -> None:
         self._store = store
@@ -35,6 +36,8 @@ class Reclaimer:
         self._queues = tuple(queues)
         self._inventory = inventory
         self._lost = lost
+        self._confirmed = confirmed
+        self._safe = store.options.reservation * 0.75
         self._pause = store.options.beat / 2
         self._last = max_deliveries
         self._trimmed = time.monotonic()
@@ -42,8 +45,14 @@ class Reclaimer:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(self._pause)
+            refusal = None
             for queue in self._queues:
-                await self._reclaim(queue)
+                try:
+                    await self._reclaim(queue)
+                except RedisConfigurationError as error:
+                    refusal = error  # for an operator to mend, and no reason to leave the other queues alone
+            if refusal is not None:
+                raise refusal
             if not self._store.options.delete_on_ack and time.monotonic() - self._trimmed > TRIM_EVERY:
                 self._trimmed = time.monotonic()
                 for queue in self._queues:
@@ -52,6 +61,10 @@ class Reclaimer:
     async def _reclaim(self, queue: str) -> None:
         more = True
         while more:
+            if time.monotonic() - self._confirmed() > self._safe:
+                # Its heartbeats don't arrive. It would take its own running jobs as if they were a dead worker's, lose
+                # whatever it takes, and spend the deliveries of jobs that are not to blame.
+                return
             # One when there is no room, or a fleet whose slots are always full would never take over anything; but not
             # before workers with room had the time to, and not while the last one that was taken so is still waiting.
             room = self._inventory.room()
@@ -59,14 +72,15 @@ class Reclaimer:
                 return
             limit, times = (room, 1) if room else (1, 2)
             busy = any(one.deliveries == self._last for one in self._inventory.held)
-            try:
-                more, arrivals = await self._store.reclaim(self._partition, queue, limit, self._last, busy, times)
-            except RedisUnavailable:
-                self._lost()  # the reply may have been on its way, and what was in it is ours without our knowing
-                raise
-            if arrivals:
-                reach("after_reclaim")
-                log.warning("took over %d jobs of queue %r from workers that fell silent", len(arrivals), queue)
-            self._inventory.take(arrivals)
+            async with self._inventory.claims[self._partition.number]:
+                try:
+                    more, arrivals = await self._store.reclaim(self._partition, queue, limit, self._last, busy, times)
+                except RedisUnavailable:
+                    self._lost()  # the reply may have been on its way, and what was in it is ours without our knowing
+                    raise
+                if arrivals:
+                    reach("after_reclaim")
+                    log.warning("took over %d jobs of queue %r from workers that fell silent", len(arrivals), queue)
+                self._inventory.take(arrivals)
             # With a small limit a call looks at few entries: go on until there was something, or all has been seen.
             more = more and (self._inventory.room() > 0 or not arrivals)

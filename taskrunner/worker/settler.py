@@ -84,6 +84,9 @@ class Settler:
                 failures += 1
                 log.error("outcomes can't be recorded, trying again: %s", error)
                 await asyncio.sleep(wait_before(failures + 4))
+                if self._inventory.outbox:
+                    self._inventory.outbox += batch  # those of other queues need not wait for it
+                    return
             except Exception:
                 if len(batch) > 1:
                     for one in batch:

@@ -190,7 +190,13 @@ class Worker:
             promoter = self.promoters[partition.wake] = Promoter(store, partition, options.queues)
             roles.start_soon(self._supervise, "promoter", promoter.run)
             reclaimer = Reclaimer(
-                store, partition, options.queues, self.inventory, fetcher.look_again, options.max_deliveries
+                store,
+                partition,
+                options.queues,
+                self.inventory,
+                fetcher.look_again,
+                lambda: self.keeper.confirmed,
+                options.max_deliveries,
             )
             roles.start_soon(self._supervise, "reclaimer", reclaimer.run)
             roles.start_soon(self._supervise, "auditor", Auditor(store, partition).run)

@@ -35,7 +35,7 @@ KINDS: Mapping[str, float] = {
     "unique": 14,
     "delayed": 8,
     "brief": 4,  # expires soon after its dispatch
-    "long": 3,
+    "long": 2.5,
     "failing": 4,
     "blocking": 0.8,
     "threaded": 4,  # a plain def
@@ -62,12 +62,18 @@ COMMON_FAULTS: Mapping[str, float] = {
     "flush scripts": 3,
     "cut connections": 3,
     "lose replies": 5,
+    "break exchange": 2,
     "black hole": 2,
+    "lose heartbeats": 2,
+    "slow network": 1,
     "full server": 1,
 }
 """What is done to the server, or to the ways to it."""
 
-FIRST_OF_ALL = ("wedge", "stop worker", "poison", "kill worker"), ("lose replies", "kill server", "freeze server")
+FIRST_OF_ALL = (
+    ("wedge", "stop worker", "poison", "kill worker"),
+    ("lose replies", "kill server", "freeze server", "lose heartbeats"),
+)
 """What comes in every run, in an order of the seed's, before the rest: so that a short one has seen something too."""
 
 
@@ -121,6 +127,13 @@ class Plan:
         """Faults of what all share, without end."""
         return self._faults(COMMON_FAULTS, FIRST_OF_ALL[1], "common")
 
+    def finale(self) -> Iterator[Fault]:
+        """What comes last in every run, one after the other on a stage that is calm otherwise: so that even a short run
+        has seen the interesting states."""
+        kinds = (("flush scripts", 0.1), ("lose outcomes", 0.1), ("stop worker", 2.3), ("wedge", 0.1))
+        for kind, reservations in kinds:
+            yield Fault(kind, 0.3, reservations * self.reservation, self.seed)
+
     def _faults(self, weights: Mapping[str, float], first: tuple[str, ...], lane: str) -> Iterator[Fault]:
         chance = random.Random(f"{self.seed} {lane}")
         kinds, shares = list(weights), list(weights.values())
@@ -133,12 +146,14 @@ class Plan:
     def _seconds(self, kind: str, chance: random.Random) -> float:
         """How long a fault lasts; for those of processes in reservations, as those are what it is about."""
         low, high = {
-            "stop worker": (0.3, 3.0),
+            "stop worker": (0.8, 3.0),
             "outage": (1.3, 2.5),
             "freeze server": (1.2, 2.5),
             "pause server": (0.1, 0.6),
             "black hole": (0.3, 2.0),
+            "lose heartbeats": (1.8, 2.8),
             "failpoint": (3.0, 5.0),
+            "slow network": (1.0, 2.0),
         }.get(kind, (0.1, 0.8))
         return chance.uniform(low, high) * self.reservation
 
@@ -156,7 +171,7 @@ def make(seed: int, seconds: float, workers: int = 4) -> Plan:
         workers=workers,
         producers=2,
         reservation=round(chance.uniform(1.0, 2.0), 2),
-        slots=chance.choice((4, 8, 16)),
+        slots=chance.choice((8, 16)),
         partitions=chance.choice((1, 1, 2)),
         fsync=chance.choice(("no", "no", "always")),
         senders=chance.choice((2, 3, 4)),

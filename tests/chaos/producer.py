@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from taskrunner import Job, JobError, QueueFull, RedisError, TaskRunner
-from tests.chaos import tasks
 from tests.chaos.journal import Journal
+from tests.chaos.tasks import register
 
 KEYS = 4
 """Unique keys per run: few, so that they are fought for."""
@@ -34,11 +34,11 @@ class Intent:
     arguments: list[Any]
     options: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def more(self) -> dict[str, Any]:
+    def told(self, call: int) -> dict[str, Any]:
+        """What the journal keeps of a call that dispatches it."""
         key = self.arguments[0] if self.kind == "unique" else ""
-        delay = self.options.get("delay", 0.0)
-        return {"kind": self.kind, "serial": self.serial, "key": key, "id": self.options.get("id", ""), "delay": delay}
+        own, delay = self.options.get("id", ""), self.options.get("delay", 0.0)
+        return {"call": call, "kind": self.kind, "serial": self.serial, "key": key, "id": own, "delay": delay}
 
 
 class Producer:
@@ -50,6 +50,7 @@ class Producer:
         self._name = name
         self._reservation = reservation
         self._count = 0
+        self._calls = 0
         self._own: list[Intent] = []
         self._accepted: list[str] = []
         self.stopping = asyncio.Event()
@@ -61,9 +62,9 @@ class Producer:
             if chance.random() < 0.03:
                 await self._send_many([self._intend("plain", chance) for _ in range(chance.randint(2, 30))])
             elif self._own and chance.random() < 0.04:
-                await self._send(chance.choice(self._own), chance)  # the same once more, under the same id
+                await self.send_one(chance.choice(self._own), chance)  # the same once more, under the same id
             else:
-                await self._send(self._intend(chance.choices(kinds, shares)[0], chance), chance)
+                await self.send_one(self._intend(chance.choices(kinds, shares)[0], chance), chance)
             if self._accepted and chance.random() < 0.1:
                 await self._look(chance.choice(self._accepted), chance)
             await asyncio.sleep(pause * chance.uniform(0.2, 1.8))
@@ -90,47 +91,52 @@ class Producer:
             return [chance.randint(1, 3)]
         if kind == "failing":
             return []
-        low, high = {"long": (1.5, 3.5), "blocking": (0.2, 1.5), "threaded": (0.05, 1.2)}.get(kind, (0.0, 0.03))
+        low, high = {"long": (1.5, 5.0), "blocking": (0.2, 1.5), "threaded": (0.05, 1.2)}.get(kind, (0.0, 0.03))
         return [round(chance.uniform(low, high) * reservation, 3)]
 
-    async def _send(self, intent: Intent, chance: random.Random) -> None:
-        journal, more = self._journal, intent.more
-        journal.write("intended", intent.options.get("id", ""), **more)
+    async def send_one(self, intent: Intent, chance: random.Random, patience: float = 0.0) -> None:
+        """Dispatches a job, or gives up after ``patience`` seconds (0: as chance will have it)."""
+        call = self._begin(intent)
         task = self._runner.with_options(**intent.options)
+        # Some don't wait for long: a dispatch that is given up may have been accepted.
+        patience = patience or (chance.uniform(0.2, 2) if chance.random() < 0.2 else 60)
         try:
-            # Some don't wait for long: a dispatch that is given up may have been accepted.
-            async with asyncio.timeout(chance.uniform(0.2, 2) if chance.random() < 0.2 else 60):
+            async with asyncio.timeout(patience):
                 job = await task.dispatch(intent.kind, intent.serial, *intent.arguments)
-        except QueueFull:
-            journal.write("rejected", intent.options.get("id", ""), **more)
         except (RedisError, TimeoutError) as error:
-            journal.write("uncertain", intent.options.get("id", ""), **more, error=repr(error)[:100])
+            self._fail(intent, call, "rejected" if isinstance(error, QueueFull) else "uncertain", error)
         else:
-            self._note(intent, job)
+            self._succeed(intent, call, job)
 
     async def _send_many(self, intents: list[Intent]) -> None:
-        for intent in intents:
-            self._journal.write("intended", intent.options.get("id", ""), **intent.more)
-        specs = [self._runner.find(one.kind).with_options(**one.options).job(one.serial, *one.arguments) for one in intents]
+        calls = [self._begin(one) for one in intents]
+        tasks = [self._runner.find(one.kind).with_options(**one.options) for one in intents]
+        specs = [task.job(one.serial, *one.arguments) for task, one in zip(tasks, intents, strict=True)]
         try:
             jobs = await self._runner.dispatch_many(specs)
         except RedisError as error:
-            for intent in intents:
-                event = "uncertain"
-                self._journal.write(event, intent.options.get("id", ""), **intent.more, error=repr(error)[:100])
+            for intent, call in zip(intents, calls, strict=True):
+                self._fail(intent, call, "uncertain", error)
         else:
-            for intent, job in zip(intents, jobs, strict=True):
-                self._note(intent, job)
+            for intent, call, job in zip(intents, calls, jobs, strict=True):
+                self._succeed(intent, call, job)
 
-    def _note(self, intent: Intent, job: Job[Any]) -> None:
-        self._journal.write("deduplicated" if job.deduplicated else "accepted", job.id, **intent.more)
+    def _begin(self, intent: Intent) -> int:
+        self._calls += 1
+        self._journal.write("intended", **intent.told(self._calls))
+        return self._calls
+
+    def _fail(self, intent: Intent, call: int, event: str, error: Exception) -> None:
+        self._journal.write(event, **intent.told(call), error=repr(error)[:100])
+
+    def _succeed(self, intent: Intent, call: int, job: Job[Any]) -> None:
+        self._journal.write("deduplicated" if job.deduplicated else "accepted", job.id, **intent.told(call))
         if not job.deduplicated:
             self._accepted = [*self._accepted[-REMEMBERED:], job.id]
 
     async def _look(self, id: str, chance: random.Random) -> None:
         """Reads the record of a job that may have ended: it must be the same ever after."""
         job = self._runner.job(id)
-        began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(60):
                 if chance.random() < 0.3:
@@ -140,7 +146,7 @@ class Producer:
         except (RedisError, TimeoutError):
             return
         except JobError as error:
-            self._journal.write("gone", id, error=repr(error)[:100], began=began)
+            self._journal.write("gone", id, error=repr(error)[:100])
             return
         if info.ended_at is not None:
             ended = round(info.ended_at.timestamp() * 1000)
@@ -153,7 +159,7 @@ async def produce() -> None:
     options = json.loads(environment["CHAOS_OPTIONS"])
     load = json.loads(environment["CHAOS_LOAD"])
     runner = TaskRunner(environment["CHAOS_URL"], **options)
-    tasks.register(runner, journal, load["max_retry"])
+    register(runner, journal, load["max_retry"])
     producer = Producer(runner, journal, load["name"], options["reservation_timeout"])
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, producer.stopping.set)
     journal.write("producer up")

@@ -9,6 +9,9 @@ import pytest
 
 from taskrunner import TaskRunner
 from tests.cli.terminal import Command
+from tests.faults.fixtures import own_server
+
+__all__ = ["command", "declared", "folder", "own_server"]
 
 APP = """
 import asyncio

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import in_ci
+
 SOURCE = Path(__file__).with_name("clock.c")
 
 
@@ -47,6 +49,6 @@ def _compile(library: Path) -> None:
         pytest.skip("libraries are preloaded in another way here")
     if compiler is None:
         missing = "no C compiler (cc) for the clock that tests set; install gcc and the headers of the C library"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+        pytest.fail(missing) if in_ci() else pytest.skip(missing)
     command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(library), str(SOURCE)]
     subprocess.run(command, check=True)

@@ -9,11 +9,22 @@ from typing import Any
 import pytest
 
 from taskrunner import TaskRunner
+from tests.faults.clock import Clock
+from tests.faults.proxy import Proxy
 from tests.faults.workshop import Fleet
 from tests.programs import Program
 from tests.servers import Server
 
-__all__ = ["fleet", "make_fleet", "own_server", "persistent_server"]
+__all__ = [
+    "clock",
+    "clocked_server",
+    "fleet",
+    "make_fleet",
+    "own_server",
+    "persistent_server",
+    "proxy",
+    "short_timeouts",
+]
 
 
 @pytest.fixture
@@ -27,6 +38,35 @@ async def own_server(tmp_path: Path) -> AsyncIterator[Server]:
 async def persistent_server(tmp_path: Path) -> AsyncIterator[Server]:
     """A server that only this test uses, with an append-only file."""
     async with Server(tmp_path / "server", persistent=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def proxy(own_server: Server) -> AsyncIterator[Proxy]:
+    """A proxy in front of the test's own server."""
+    async with Proxy(own_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortens what is otherwise waited for an answer that doesn't come: 10 s."""
+    monkeypatch.setattr("taskrunner.store.links.Link.call.__kwdefaults__", {"timeout": 1.0})
+    monkeypatch.setattr("taskrunner.store.links.Link.run.__defaults__", (1.0,))
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Iterator[Clock]:
+    """A wall clock for processes of this test, which it sets."""
+    clock = Clock(tmp_path)
+    yield clock
+    clock.close()
+
+
+@pytest.fixture
+async def clocked_server(clock: Clock, tmp_path: Path) -> AsyncIterator[Server]:
+    """A server that only this test uses, and whose clock it sets."""
+    async with Server(tmp_path / "server", environment=clock.environment) as server:
         yield server
 
 

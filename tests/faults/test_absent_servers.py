@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -129,16 +130,51 @@ async def test_a_password_that_appears_at_runtime_makes_it_unready_and_its_remov
     assert SECRET not in caplog.text
 
 
-async def test_a_stop_while_the_server_is_away_ends_by_its_deadline(
-    make_fleet: Callable[..., Fleet], own_server: Server, monkeypatch: pytest.MonkeyPatch
+async def test_a_password_that_is_changed_at_runtime_is_told_of_and_never_shown(
+    locked_server: Server, make_fleet: Callable[..., Fleet], caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(worker_module, "RECORD_GRACE", 1.0)
-    fleet = make_fleet(own_server.url, shutdown_timeout=0.5)
-    async with fleet.runner.start():
-        job = await fleet.tasks.hold.dispatch("never")
-        await fleet.tasks.seen(1, "start")
-        own_server.kill()
-        began = time.monotonic()
+    fleet = make_fleet(locked_server.url.replace("//", f"//:{SECRET}@"))
+    told: list[str] = []
+    fleet.runner.on_error(lambda role, error: told.append(f"{role}: {error!r}"))
+    with caplog.at_level(logging.DEBUG):
+        async with fleet.runner.start():
+            running = await fleet.tasks.hold.dispatch("gate")
+            await fleet.tasks.seen(1, "start", job=running.id)
+            async with locked_server.client(locked_server.url.replace("//", f"//:{SECRET}@")) as inside:
+                await inside.config_set("requirepass", "battery-staple")
+                await inside.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                await eventually(lambda: not fleet.runner.ready)
+                fleet.tasks.open_gate("gate")  # what has ended must be kept until it can be recorded
+                await fleet.tasks.seen(1, "end", job=running.id)
+                await eventually(lambda: any("fetcher" in line for line in told) and "heartbeat failed" in caplog.text)
+                with pytest.raises(RedisConfigurationError, match="password"):
+                    await fleet.tasks.quick.dispatch()
+                await inside.config_set("requirepass", SECRET)
+            await eventually(lambda: fleet.runner.ready)
+            assert await (await fleet.tasks.quick.dispatch("in")).result(20) == "in"
+            await running.wait(20)
+    assert len(fleet.journal.lines("start", job=running.id)) == 1
+    for text in (caplog.text, *told, repr(fleet.runner), repr(fleet.runner.session())):
+        assert SECRET not in text
+        assert "battery-staple" not in text
+
+
+async def test_a_stop_while_the_server_is_away_ends_by_its_deadline_and_the_job_runs_when_it_is_back(
+    make_fleet: Callable[..., Fleet], persistent_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = make_fleet(persistent_server.url, shutdown_timeout=0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module, "RECORD_GRACE", 1.0)
+        async with fleet.runner.start():
+            job = await fleet.tasks.hold.dispatch("gate")
+            await fleet.tasks.seen(1, "start")
+            persistent_server.kill()
+            began = time.monotonic()
     # Half a second for the job, one for recording that it goes back; the rest is for what was on its way meanwhile.
     assert time.monotonic() - began < 10
     assert fleet.journal.lines("cancelled", job=job.id)
+    await persistent_server.start()
+    fleet.tasks.open_gate("gate")
+    async with fleet.runner.start():
+        assert await job.result(20) == os.getpid()
+    assert [line.deliveries for line in fleet.journal.lines("start")] == [1, 2]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 
 import pytest
 import redis.asyncio
 
+from taskrunner import Job, JobNotFound
 from tests.faults.workshop import Fleet
 from tests.servers import Server
 from tests.waiting import eventually
@@ -69,6 +71,54 @@ async def test_workers_with_jobs_in_hand_survive_it_and_run_new_jobs(
         async with own_server.client() as client:
             await eventually(lambda: _none_pending(client, fleet))
     await fleet.end(worker)
+
+
+async def held_and_emptied(fleet: Fleet, deed: Deed, server: Server) -> list[Job[int]]:
+    """Jobs that ran while the deed was done, and may end now; what has come after them has ended."""
+    held = await fleet.runner.dispatch_many([fleet.tasks.hold.job("gate") for _ in range(4)])
+    await fleet.tasks.seen(4, "start")
+    await deed(server, fleet)
+    fleet.tasks.open_gate("gate")
+    await (await fleet.tasks.quick.dispatch()).wait(20)
+    return held
+
+
+@pytest.mark.parametrize("deed", [flush, delete_stream, restart_empty])
+async def test_runs_whose_jobs_were_lost_record_nothing(deed: Deed, own_server: Server, fleet: Fleet) -> None:
+    async with fleet.runner.start():
+        held = await held_and_emptied(fleet, deed, own_server)
+        await eventually(lambda: len(fleet.journal.lines("end", "cancelled")) >= 5)
+    counted = (await fleet.runner.stats("default")).per_task.get("hold")
+    assert counted is None or counted.succeeded == 0
+    async with own_server.client() as client:
+        outcomes = [await client.get(fleet.keys.job(job.id)) or b"" for job in held]
+        assert not [text for text in outcomes if text.startswith(b'["s"')], "at most, that they have lost their entry"
+
+
+async def test_jobs_whose_group_was_destroyed_run_again_and_are_recorded_once(own_server: Server, fleet: Fleet) -> None:
+    async with fleet.runner.start():
+        held = await fleet.runner.dispatch_many([fleet.tasks.hold.job("gate") for _ in range(4)])
+        await fleet.tasks.seen(4, "start")
+        await destroy_group(own_server, fleet)
+        await fleet.tasks.seen(8, "start")
+        fleet.tasks.open_gate("gate")
+        assert [await job.result(20) for job in held] == [os.getpid()] * 4
+        await fleet.tasks.seen(8, "end", "cancelled")
+    figures = await fleet.figures("hold")
+    assert (figures.succeeded, figures.waiting) == (4, 0)
+
+
+@pytest.mark.parametrize("deed", [flush, restart_empty])
+async def test_whoever_waits_for_a_job_that_was_lost_is_told(deed: Deed, own_server: Server, fleet: Fleet) -> None:
+    async with fleet.runner.start():
+        job = await fleet.tasks.hold.dispatch("never")
+        await fleet.tasks.seen(1, "start")
+        waiting = asyncio.create_task(job.result())
+        async with own_server.client() as client:
+            await eventually(lambda: client.exists(fleet.keys.watchers))
+        await deed(own_server, fleet)
+        with pytest.raises(JobNotFound):
+            await asyncio.wait_for(waiting, 20)
 
 
 @pytest.mark.parametrize("deed", DEEDS)

@@ -47,6 +47,54 @@ async def test_under_load_a_server_that_is_killed_again_and_again_loses_nothing_
         assert set(ended) == {job.id for job in load.accepted}
 
 
+@pytest.mark.slow
+async def test_under_load_a_server_that_syncs_every_write_and_is_killed_ten_times_completes_all_that_was_confirmed(
+    tmp_path: Path, make_fleet: Callable[..., Fleet]
+) -> None:
+    async with Server(tmp_path / "server", persistent=True, fsync="always") as server:
+        fleet = make_fleet(server.url)
+        await fleet.worker()
+        async with fleet.runner.start(), Load(fleet.tasks.quick) as load:
+            for _ in range(10):
+                await load.more()
+                server.kill()
+                await server.start()
+        async with fleet.runner.start():
+            for job in load.accepted:
+                await job.wait(20)
+            figures = await fleet.figures("quick")
+        assert (figures.succeeded, figures.waiting) == (len(load.accepted), 0)
+        assert {line.job for line in fleet.journal.lines("end")} == {job.id for job in load.accepted}
+
+
+async def test_after_an_outage_longer_than_the_reservation_nobody_takes_anything_before_the_living_have_beaten(
+    persistent_server: Server, make_fleet: Callable[..., Fleet]
+) -> None:
+    fleet = make_fleet(persistent_server.url)
+    workers = [await fleet.worker(num_workers=5) for _ in range(2)]
+    running = await fleet.runner.dispatch_many([fleet.tasks.hold.job("gate") for _ in range(10)])
+    owners = {line.job: line.pid for line in await fleet.tasks.seen(10, "start")}
+    persistent_server.kill()
+    await asyncio.sleep(3)  # three reservations, and their pauses between attempts have grown to the longest
+    await persistent_server.start()
+    async with fleet.runner.start(), persistent_server.client() as client:  # somebody new, who is there first
+        await eventually(lambda: _has_looked(client, fleet))
+        assert len(fleet.journal.lines("start")) == 10, "jobs of the living were taken"
+        fleet.tasks.open_gate("gate")
+        assert {job.id: await job.result(20) for job in running} == owners
+    assert not fleet.journal.lines("cancelled")
+    for worker in workers:
+        await fleet.end(worker)
+        assert "took over" not in fleet.log(worker)
+
+
+async def _has_looked(client: redis.asyncio.Redis, fleet: Fleet) -> bool:
+    """Whether somebody has looked through all that is pending after the time in which nothing may be taken."""
+    grace, turn = await client.hmget(fleet.keys.janitor, ["grace", "next:default"])
+    seconds, _ = await client.time()
+    return float(grace) < float(turn or 0) and float(grace) / 1000 < seconds
+
+
 async def test_workers_go_on_within_seconds_after_the_server_is_back(
     persistent_server: Server, make_fleet: Callable[..., Fleet]
 ) -> None:
@@ -65,6 +113,20 @@ async def test_workers_go_on_within_seconds_after_the_server_is_back(
     await running.wait(20)
     assert time.monotonic() - back < RECOVERY
     assert len(fleet.journal.lines("start", job=running.id)) == 1, "a run that outlasted the outage was repeated"
+
+
+async def test_figures_and_dead_letters_that_are_asked_for_while_the_server_is_away_come_when_it_is_back(
+    persistent_server: Server, make_fleet: Callable[..., Fleet]
+) -> None:
+    runner = make_fleet(persistent_server.url).runner
+    assert (await runner.stats()).waiting == 0
+    persistent_server.kill()
+    questions = [runner.stats(), runner.stats("default"), runner.dead_letters.list(), runner.dead_letters.count()]
+    asked = [asyncio.ensure_future(question) for question in questions]
+    await asyncio.sleep(0.2)  # so that they find it away
+    await persistent_server.start()
+    everything, default, letters, count = await asyncio.gather(*asked)
+    assert (everything.waiting, default.waiting, letters, count) == (0, 0, [], 0)
 
 
 @pytest.fixture

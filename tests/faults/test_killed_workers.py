@@ -12,6 +12,7 @@ import redis.asyncio
 
 from taskrunner import JobFailed
 from tests.cleanliness import leftovers
+from tests.faults.rude import DEATHS
 from tests.faults.workshop import Fleet
 from tests.servers import Server
 from tests.waiting import eventually
@@ -74,15 +75,16 @@ async def test_a_killed_worker_is_tidied_away_by_the_others(fleet: Fleet, own_se
         assert not await leftovers(client, fleet.namespace)
 
 
+@pytest.mark.parametrize("way", DEATHS)
 async def test_a_job_that_kills_its_workers_ends_as_a_dead_letter_and_its_neighbours_finish(
-    own_server: Server, make_fleet: Callable[..., Fleet]
+    way: str, own_server: Server, make_fleet: Callable[..., Fleet]
 ) -> None:
     fleet = make_fleet(own_server.url, max_deliveries=2)
-    poison = await fleet.tasks.die.dispatch()
+    poison = await fleet.tasks.rude.perish.dispatch(way)
     neighbours = await fleet.runner.dispatch_many([fleet.tasks.quick.job(n) for n in range(20)])
     workers = [await fleet.worker() for _ in range(2)]
     for worker in workers:
-        assert await worker.ended() == 3
+        assert await worker.ended() == DEATHS[way][1]
     async with fleet.runner.start():
         assert [await job.result(20) for job in neighbours] == list(range(20))
         with pytest.raises(JobFailed) as failed:

@@ -26,13 +26,20 @@ async def stop(server: Server) -> None:
 
 
 async def client_pause(server: Server) -> None:
-    """The server's own way, which holds up writes; a client that was held up goes on with what it had asked."""
+    """The server's own way, which holds up everything; a client that was held up goes on with what it had asked."""
     async with server.client() as client:
         await client.client_pause(round(PAUSE * 1000), all=True)
         await client.ping()
 
 
-@pytest.mark.parametrize("pause", [stop, client_pause])
+async def client_pause_writes(server: Server) -> None:
+    """The same for writes: fetches and scripts are held up, and what only reads is not."""
+    async with server.client() as client:
+        await client.client_pause(round(PAUSE * 1000), all=False)
+        await client.set("foreign", "data")
+
+
+@pytest.mark.parametrize("pause", [stop, client_pause, client_pause_writes])
 async def test_after_a_pause_longer_than_the_reservation_each_job_runs_once(
     pause: Callable[[Server], Awaitable[None]], fleet: Fleet, own_server: Server
 ) -> None:

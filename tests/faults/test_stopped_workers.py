@@ -94,17 +94,78 @@ async def test_a_stopped_worker_does_not_start_what_it_had_fetched_and_lost(flee
     assert not again
 
 
-async def test_jobs_that_the_server_gives_to_a_stopped_idle_worker_run_elsewhere(fleet: Fleet) -> None:
+async def test_the_late_result_of_a_stopped_worker_does_not_free_the_unique_key(fleet: Fleet) -> None:
+    tasks = fleet.tasks
+    unique = tasks.rude.block_once.with_options(unique=True)
+    job = await unique.dispatch("gate")
+    worker = await stopped_with(fleet, job)
+    async with fleet.runner.start():
+        await tasks.seen(1, "start", job=job.id, pid=os.getpid())
+        tasks.open_gate("gate", worker.pid)
+        worker.signal(signal.SIGCONT)
+        await eventually(lambda: "1 outcomes were refused" in fleet.log(worker))
+        again = await unique.dispatch("gate")
+        assert (again.id, again.deduplicated) == (job.id, True), "the key was freed while its job runs"
+        tasks.open_gate("gate")
+        assert await job.result(20) == os.getpid()
+        assert not (await unique.dispatch("gate")).deduplicated
+
+
+async def fetching(client: redis.asyncio.Redis) -> bool:
+    """Whether a worker waits for jobs on the server."""
+    return any("b" in one["flags"] and one["cmd"] == "xreadgroup" for one in await client.client_list())
+
+
+async def test_a_stopped_idle_worker_swallows_no_more_than_its_slots_and_that_runs_elsewhere(
+    fleet: Fleet, own_server: Server
+) -> None:
+    tasks = fleet.tasks
+    worker = await fleet.worker(num_workers=2)
+    await fleet.runner.opened()
+    rounds, jobs = 0, list[Job[Any]]()
+    async with own_server.client() as client:
+        await eventually(lambda: fetching(client))
+        while not await fleet.pending(client):  # its wait on the server is short, and may have been over just then
+            worker.signal(signal.SIGCONT)
+            await eventually(lambda: idle(client, fleet))
+            worker.signal(signal.SIGSTOP)
+            jobs = await fleet.runner.dispatch_many([tasks.quick.job(n) for n in range(10)])
+            rounds += 1
+        assert await fleet.pending(client) == 2
+        async with fleet.runner.start():
+            assert [await job.result(20) for job in jobs] == list(range(10))
+            worker.signal(signal.SIGCONT)
+            await (await tasks.quick.dispatch("after")).wait(20)
+    await fleet.end(worker)
+    deliveries = [line.deliveries for line in tasks.journal.lines("start", pid=os.getpid()) if line.job in ids(jobs)]
+    assert sorted(deliveries) == [1] * 8 + [2] * 2
+    figures = await fleet.figures("quick")
+    assert (figures.succeeded, figures.waiting) == (10 * rounds + 1, 0)
+
+
+async def test_a_worker_that_is_stopped_for_longer_than_its_fetch_waits_swallows_nothing(
+    fleet: Fleet, own_server: Server
+) -> None:
     tasks = fleet.tasks
     worker = await fleet.worker()
-    await (await tasks.quick.dispatch("warm")).wait(20)
-    worker.signal(signal.SIGSTOP)  # while it waits for jobs on the server
-    swallowed = await fleet.runner.dispatch_many([tasks.quick.job(n) for n in range(3)])
-    assert [str(await job.status()) for job in swallowed] == ["running"] * 3, "it was not given them"
-    async with fleet.runner.start():
-        assert [await job.result(20) for job in swallowed] == list(range(3))
+    async with own_server.client() as client:
+        await eventually(lambda: fetching(client))
+        worker.signal(signal.SIGSTOP)
+        await eventually(lambda: nobody_fetches(client))
+        jobs = await fleet.runner.dispatch_many([tasks.quick.job(n) for n in range(3)])
+        assert await fleet.pending(client) == 0
         worker.signal(signal.SIGCONT)
-        await (await tasks.quick.dispatch("after")).wait(20)
-    await fleet.end(worker)
-    figures = await fleet.figures("quick")
-    assert (figures.succeeded, figures.waiting) == (5, 0)
+        assert [await job.result(20) for job in jobs] == list(range(3))
+    assert [line.deliveries for line in tasks.journal.lines("start")] == [1] * 3
+
+
+async def idle(client: redis.asyncio.Redis, fleet: Fleet) -> bool:
+    return await fetching(client) and not await fleet.pending(client)
+
+
+async def nobody_fetches(client: redis.asyncio.Redis) -> bool:
+    return not await fetching(client)
+
+
+def ids(jobs: list[Job[Any]]) -> set[str]:
+    return {job.id for job in jobs}

@@ -8,16 +8,17 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import redis.asyncio
 
-from taskrunner import JobContext, TaskRunner, TaskStats
+from taskrunner import Backoff, JobContext, TaskRunner, TaskStats
 from taskrunner.store.keys import Keyspace, PartitionKeys
 from taskrunner.worker import inventory
+from tests.faults.rude import Rude
 from tests.programs import Program
 from tests.waiting import eventually
 
@@ -53,6 +54,10 @@ class Journal:
         found = (Line(*json.loads(text)) for text in self._path.read_text().splitlines())
         return [line for line in found if line.event in events and job in ("", line.job) and pid in (0, line.pid)]
 
+    def count(self, event: str) -> int:
+        """How many lines have this event; cheap, for those who look again and again."""
+        return self._path.read_bytes().count(f'["{event}",'.encode())
+
     def close(self) -> None:
         os.close(self._file)
 
@@ -71,6 +76,23 @@ class Workshop:
             journal.write("start", ctx)
             journal.write("end", ctx)
             return value
+
+        @runner.task(max_retry=3, backoff=Backoff.constant(0.1))
+        async def flaky(ctx: JobContext, value: Any = None) -> Any:
+            """Fails in its first attempt; the second is soon."""
+            journal.write("start", ctx)
+            if ctx.attempt == 1:
+                raise ValueError("the first time")
+            journal.write("end", ctx)
+            return value
+
+        @runner.task(max_retry=3, backoff=Backoff.constant(0.1))
+        async def relay(ctx: JobContext, value: Any = None, delay: float = 0.0, expires: float | None = None) -> str:
+            """Dispatches another job, the same one however often it runs."""
+            journal.write("start", ctx)
+            job = await quick.with_options(id=f"{ctx.job_id}-next", delay=delay, expires=expires).dispatch(value)
+            journal.write("end", ctx)
+            return job.id
 
         @runner.task
         async def nap(ctx: JobContext, seconds: float) -> int:
@@ -109,11 +131,13 @@ class Workshop:
             return os.getpid()
 
         @runner.task
-        async def die(ctx: JobContext) -> None:
+        async def die(ctx: JobContext, code: int = 3) -> None:
             journal.write("start", ctx)
-            os._exit(3)
+            os._exit(code)
 
         self.quick, self.nap, self.hold, self.block, self.block_for, self.die = quick, nap, hold, block, block_for, die
+        self.flaky, self.relay = flaky, relay
+        self.rude = Rude(runner, folder, journal.write, is_open)
 
     def open_gate(self, gate: str, pid: int = 0) -> None:
         """Lets through those who wait for this gate; with ``pid`` only those in that process."""
@@ -152,16 +176,19 @@ class Fleet:
         self.tasks = Workshop(self.runner, folder)
         self.journal = self.tasks.journal
 
-    async def worker(self, *, prefetch: int = 0, **options: Any) -> Program:
+    async def worker(
+        self, *, prefetch: int = 0, url: str = "", environment: Mapping[str, str] | None = None, **options: Any
+    ) -> Program:
         """A worker process that consumes; with ``prefetch`` one that always takes so many jobs more than it has slots
-        for, as others do while they are fast."""
+        for, as others do while they are fast; with ``url`` by another way, and with an ``environment`` of its own."""
         started = self._program(
             "from tests.faults.workshop import work; work()",
-            URL=self.url,
+            URL=url or self.url,
             NAMESPACE=self.namespace,
             FOLDER=str(self.folder),
             OPTIONS=json.dumps(self._options | options),
             PREFETCH=str(prefetch),
+            **(environment or {}),
         )
         assert await started.line() == "started"
         return started

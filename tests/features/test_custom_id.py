@@ -42,8 +42,8 @@ async def test_the_same_id_twice_in_one_batch_is_one_job(runner: TaskRunner) -> 
         assert await jobs[2].result(timeout=10) == 0
 
 
-async def test_twenty_producers_of_one_id_at_once_make_one_job(make_runner: MakeRunner) -> None:
-    runners = [make_runner() for _ in range(20)]
+async def test_fifty_producers_of_one_id_at_once_make_one_job(make_runner: MakeRunner) -> None:
+    runners = [make_runner() for _ in range(50)]
     for runner in runners:
         runner.task(name="work")(number)
     bound = [runner.tasks["work"].with_options(id="same") for runner in runners]
@@ -64,6 +64,44 @@ async def test_an_id_is_free_again_when_its_result_ttl_is_over(
         second = await short.dispatch(2)
         assert not second.deduplicated
         await second.wait(timeout=10)
+
+
+@pytest.mark.leaves("dead:", "dead-letters:")
+async def test_an_id_of_a_dead_letter_is_free_again_when_its_result_ttl_is_over(
+    runner: TaskRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
+) -> None:
+    @runner.task(max_retry=0)
+    async def work(n: int) -> int:
+        return 10 // n
+
+    daily = work.with_options(id="daily", result_ttl=0.05)
+    async with runner.start():
+        await (await daily.dispatch(0)).wait(timeout=10)
+        await eventually(lambda: gone(redis_client, keys.job("daily")))
+        second = await daily.dispatch(5)
+        assert not second.deduplicated
+        assert await runner.dead_letters.get("daily") is not None
+        await second.wait(timeout=10)
+
+
+async def test_a_dispatch_that_races_with_the_end_of_the_job_of_its_id_has_an_outcome_all_the_same(
+    make_runner: MakeRunner,
+) -> None:
+    runner, other, runs = make_runner(), make_runner(), list[str]()
+
+    @runner.task
+    async def work(ctx: JobContext) -> str:
+        runs.append(ctx.job_id)
+        return ctx.job_id
+
+    again = other.declare("work")
+    async with runner.start(), other.start(consume=False):
+        for n in range(100):
+            first = await work.with_options(id=f"id {n}").dispatch()
+            racing = [again.with_options(id=f"id {n}").dispatch() for _ in range(3)]
+            for job in [first, *await asyncio.gather(*racing)]:
+                assert await job.result(timeout=20) == f"id {n}"
+    assert runs == [f"id {n}" for n in range(100)], "its outcome is known, so there is no second run"
 
 
 async def test_an_id_without_a_result_is_free_again_at_once(runner: TaskRunner) -> None:

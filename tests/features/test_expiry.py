@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -67,6 +70,35 @@ async def test_a_retry_is_held_to_the_instant_of_the_dispatch(runner: TaskRunner
         with pytest.raises(JobExpired):
             await job.result(timeout=10)
     assert attempts == [1]
+
+
+async def test_jobs_that_expire_in_the_instants_of_their_start_their_promotion_and_their_retry_end_once(
+    make_runner: Callable[..., TaskRunner],
+) -> None:
+    runner, other, runs = make_runner(num_workers=2), make_runner(num_workers=2), Counter[str]()
+    for one in (runner, other):
+
+        @one.task(name="work", max_retry=1, backoff=Backoff.constant(0.01))
+        async def work(ctx: JobContext) -> None:
+            runs[ctx.job_id] += 1
+            if ctx.attempt == 1:
+                raise ValueError
+
+    task = runner.tasks["work"]
+    async with runner.start(), other.start():
+        specs = [
+            task.with_options(expires=random.uniform(0.001, 0.1), delay=random.uniform(0, 0.1)).job()
+            for _ in range(300)
+        ]
+        jobs = await runner.dispatch_many(specs)
+        await asyncio.gather(*(job.wait(timeout=20) for job in jobs))
+        infos = [await job.info() for job in jobs]
+        figures = (await runner.stats("default")).per_task["work"]
+    ended = Counter((info.status, runs[info.id]) for info in infos)
+    succeeded, cut, never = JobStatus.SUCCEEDED, JobStatus.EXPIRED, JobStatus.EXPIRED
+    assert set(ended) == {(succeeded, 2), (cut, 1), (never, 0)}, "each way was seen, and no other"
+    assert figures.succeeded == ended[succeeded, 2]
+    assert figures.waiting == 0
 
 
 async def test_a_dispatch_can_have_its_own_expiry_or_none(runner: TaskRunner) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from taskrunner import Backoff, JobEvent, JobFailed, Snooze, TaskOptionError, TaskRunner
+from taskrunner.store.keys import Keyspace
 from tests.waiting import eventually
 
 MakeRunner = Callable[..., TaskRunner]
@@ -72,6 +74,35 @@ async def test_an_event_has_the_payload_the_duration_and_the_error(runner: TaskR
     assert failure.duration >= 0.015
     assert failure.error is not None
     assert (failure.error.error_type, failure.error.message) == ("ValueError", "bad")
+
+
+@end_in_dead_letters
+async def test_on_failure_is_told_of_a_job_whose_workers_died(
+    make_runner: MakeRunner, redis_client: redis.asyncio.Redis
+) -> None:
+    told: Told = []
+    runner = make_runner(reservation_timeout=0.4, max_deliveries=1)
+    listen(runner, told, sync=True)
+
+    @runner.task
+    async def work() -> None: ...
+
+    job = await work.dispatch()
+    stream = Keyspace("taskrunner", runner.settings.namespace, 1).partitions[0].queue("default").stream
+    await redis_client.xgroup_create(stream, "taskrunner", "0")
+    await redis_client.xreadgroup("taskrunner", "dead", {stream: ">"})
+
+    async def gone() -> bool:
+        return all(one["name"] != b"dead" for one in await redis_client.xinfo_consumers(stream, "taskrunner"))
+
+    async with runner.start():
+        with pytest.raises(JobFailed):
+            await job.result(timeout=20)
+        await eventually(gone)
+    [(kind, event)] = told
+    assert (kind, event.job_id, event.duration) == ("failure", job.id, 0.0)
+    assert event.error is not None
+    assert event.error.error_type == "DeliveryLimit"
 
 
 @end_in_dead_letters

@@ -181,16 +181,14 @@ async def test_a_server_that_is_away_is_waited_for_and_a_stop_does_not_have_to_w
             assert not runner.ready
 
 
-@pytest.mark.parametrize(
-    "url", ["http://x", "6379", "redis+sentinel://h/s", "redis://h:port", "redis://h:99999999/x/y"]
-)
+@pytest.mark.parametrize("url", ["http://x", "6379", "redis+sentinel://h", "redis://h:port", "redis://h:99999999/x/y"])
 def test_an_address_that_can_not_be_used_is_refused_at_once(url: str) -> None:
     with pytest.raises(RedisConfigurationError):
         TaskRunner(url)
 
 
 def test_a_client_that_can_not_be_used_is_refused_at_once() -> None:
-    with pytest.raises(RedisConfigurationError, match=r"redis\.asyncio\.Redis client, not object"):
+    with pytest.raises(RedisConfigurationError, match="not object"):
         TaskRunner(object())
 
 

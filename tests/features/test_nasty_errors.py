@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -119,6 +121,24 @@ async def fails_twice_and_the_slot_lives_on(runner: TaskRunner, error_type: str,
     letter = await runner.dead_letters.get(job.id)
     assert letter is not None
     assert (letter.error_type, letter.message, letter.attempts) == (error_type, failed.message, 2)
+
+
+async def test_a_failed_run_leaves_nothing_of_its_frames_behind(runner: TaskRunner) -> None:
+    held = list[weakref.ref[Stateful]]()
+
+    @runner.task(max_retry=0)
+    async def work() -> None:
+        precious = Stateful(code=1)
+        held.append(weakref.ref(precious))
+        try:
+            with_a_circle()
+        except ValueError as error:
+            raise precious from error
+
+    async with runner.start():
+        assert (await failure(await work.dispatch())).error_type == "Stateful"
+        gc.collect()  # errors that name each other as their cause are a circle
+        assert held[0]() is None
 
 
 async def test_a_job_that_cancels_its_own_task_and_returns_costs_no_slot(make_runner: MakeRunner) -> None:

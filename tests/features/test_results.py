@@ -158,10 +158,11 @@ async def test_a_dispatch_can_keep_a_result_that_its_task_ignores_and_the_other_
         ([{"a": float("inf")}], "infinity"),
         (b"bytes", "bytes"),
         (2**64, "can't be kept"),
+        (10**400, "can't be kept"),
         ("\ud800", "can't be kept"),
         ("x" * 1001, "max_payload=1,000"),
     ],
-    ids=["object", "nan", "inf", "bytes", "integer", "surrogate", "large"],
+    ids=["object", "nan", "inf", "bytes", "integer", "huge integer", "surrogate", "large"],
 )
 async def test_a_result_that_can_not_be_kept_fails_the_job_for_good_after_one_run(
     make_runner: MakeRunner, value: Any, complaint: str
@@ -179,6 +180,22 @@ async def test_a_result_that_can_not_be_kept_fails_the_job_for_good_after_one_ru
             await (await work.dispatch()).result(timeout=10)
     assert runs == 1
     assert failed.value.reason == "its result can't be kept"
+
+
+@end_in_dead_letters
+async def test_a_result_of_fifty_megabytes_is_refused_or_with_a_higher_limit_kept_whole(
+    make_runner: MakeRunner,
+) -> None:
+    runner = make_runner(max_payload=50_000_002)
+
+    @runner.task
+    async def work(size: int) -> str:
+        return "x" * size
+
+    async with runner.start():
+        assert await (await work.dispatch(50_000_000)).result(timeout=30) == "x" * 50_000_000
+        with pytest.raises(JobFailed, match="takes 50,000,003 bytes"):
+            await (await work.dispatch(50_000_001)).result(timeout=30)
 
 
 async def test_a_result_timeout_leaves_the_job_alone(runner: TaskRunner) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import redis.asyncio
 
-from taskrunner import Backoff, JobContext, JobStatus, TaskOptionError, TaskRunner
+from taskrunner import Backoff, JobContext, JobFailed, JobStatus, TaskOptionError, TaskRunner
 from taskrunner.store.keys import PartitionKeys
 from tests.waiting import eventually
 
@@ -179,18 +179,24 @@ async def test_a_key_whose_holder_has_no_record_any_more_is_taken_over(
         await second.result(timeout=10)
 
 
-async def test_a_key_whose_holder_an_operator_deleted_from_the_stream_is_taken_over_with_all_it_left(
-    runner: TaskRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
+@pytest.mark.leaves("dead:", "dead-letters:")
+async def test_a_key_whose_holder_an_operator_deleted_from_the_stream_is_taken_over_and_the_holder_has_failed(
+    make_runner: MakeRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
 ) -> None:
+    runner = make_runner(reservation_timeout=0.5)
+
     @runner.task(unique=True)
     async def work() -> None: ...
 
-    await work.dispatch()
+    first = await work.dispatch()
     await redis_client.xtrim(keys.queue("default").stream, maxlen=0, approximate=False)
     second = await work.dispatch()
     assert not second.deduplicated
     async with runner.start():
         await second.result(timeout=10)
+        with pytest.raises(JobFailed) as failed:
+            await first.result(timeout=20)
+        assert failed.value.reason == "orphaned"
 
 
 async def test_a_key_is_freed_by_the_job_that_holds_it_and_no_other(

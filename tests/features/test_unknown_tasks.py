@@ -107,6 +107,35 @@ async def test_an_envelope_of_a_newer_version_goes_back_unread_and_whole(
     assert await runner.dead_letters.count() == 0
 
 
+@pytest.mark.leaves("dead:", "dead-letters:")
+async def test_an_envelope_of_a_newer_version_that_nobody_could_read_for_a_day_is_a_dead_letter(
+    make_runner: MakeRunner,
+    redis_client: redis.asyncio.Redis,
+    keys: PartitionKeys,
+    soon_again: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = keys.queue("default")
+    runner = make_runner()
+    async with runner.start():
+        await redis_client.xadd(names.stream, {"t9": b"\x00from the future", "r": "5000"})
+        waited = list[set[bytes]]()
+        await eventually(lambda: promoted_thrice(redis_client, names.rates, waited))
+        assert await runner.dead_letters.count() == 0
+        monkeypatch.setattr(executor, "UNKNOWN_TTL", 0.01)
+        [letter] = await eventually(runner.dead_letters.list)
+    assert letter.raw[:4] == [b"t9", b"\x00from the future", b"r", b"5000"]
+    assert (letter.reason, "newer than ours" in letter.message) == ("unreadable", True)
+
+
+async def promoted_thrice(client: redis.asyncio.Redis, rates: str, seen: list[set[bytes]]) -> bool:
+    """True once it has come back from its wait three times."""
+    arrived = await client.hget(rates, "arrived")
+    if arrived is not None and {arrived} not in seen:
+        seen.append({arrived})
+    return len(seen) >= 3
+
+
 async def answer() -> int:
     return 42
 

@@ -8,7 +8,7 @@ from tests.servers.binaries import KINDS, Unavailable, chosen_kind, obtain
 from tests.servers.cluster import Cluster, Node
 from tests.servers.sentinels import Sentinels
 from tests.servers.server import Server, free_port
-from tests.servers.shared import in_ci, shared_server
+from tests.servers.shared import in_ci, missing, shared_server
 
 __all__ = [
     "KINDS",
@@ -20,6 +20,7 @@ __all__ = [
     "chosen_kind",
     "free_port",
     "in_ci",
+    "missing",
     "obtain",
     "shared_server",
 ]

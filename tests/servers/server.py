@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,7 +56,7 @@ class Server:
     "everysec" it may put off the writes themselves while it syncs.)
 
     ``kind`` is one of ``KINDS``; the one that ``TASKRUNNER_TEST_SERVER`` names when it is empty. ``arguments`` go to
-    the server, as in ``Server(folder, "--maxmemory", "5mb")``.
+    the server, as in ``Server(folder, "--maxmemory", "5mb")``, and ``environment`` is added to its own.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class Server:
         fsync: str = "no",
         kind: str = "",
         port: int = 0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._folder = folder
+        self._environment = dict(environment or {})
         self._arguments = arguments
         self._persistent = persistent
         self._fsync = fsync
@@ -113,7 +116,7 @@ class Server:
         self._process = subprocess.Popen(
             self._command(binary),
             cwd=self._folder,
-            env={**os.environ, **binary.environment},
+            env={**os.environ, **binary.environment, **self._environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )

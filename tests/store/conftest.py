@@ -1,6 +1,6 @@
 """A place to act in, script by script: stores of several workers in one namespace, and a look at all of its keys.
 
-The server is the embedded one; ``TASKRUNNER_TEST_URL`` names another, to see that the scripts work there too.
+The server is the shared one; ``python3 dev.py matrix`` runs these tests on every kind that the scripts must work on.
 """
 
 from __future__ import annotations

@@ -132,6 +132,7 @@ def test_every_script_opens_with_its_contract() -> None:
     names = [
         "beat",
         "dispatch",
+        "join",
         "lead",
         "leave",
         "look",

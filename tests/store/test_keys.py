@@ -12,10 +12,13 @@ import pytest
 import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.crc import key_slot
 
-from taskrunner import Backoff, Job, JobContext, Snooze, TaskRunner
+from taskrunner import Backoff, Job, JobContext, Snooze, TaskOptionError, TaskRunner
+from taskrunner.features.unique import digest
+from taskrunner.options import NAME, name
 from taskrunner.store import keys as module
-from taskrunner.store.keys import PERMANENT, Keyspace
+from taskrunner.store.keys import EXPIRING, KINDS, PERMANENT, Keyspace, QueueKeys
 from tests.waiting import eventually
 
 MakeRunner = Callable[..., TaskRunner]
@@ -109,6 +112,14 @@ def test_the_permanent_set_is_that_of_the_table() -> None:
     assert permanent == set(PERMANENT)
 
 
+def test_the_kinds_and_those_that_expire_are_those_of_the_table() -> None:
+    assert {row: kind for row, (kind, _) in table().items()} == KINDS
+    assert module.__doc__ is not None
+    rows = [line for line in module.__doc__.splitlines() if line.endswith("expiry")]
+    ended = {re.sub("[A-Z]+$", "", row.split()[0]) for row in rows}
+    assert ended == set(EXPIRING)
+
+
 def test_the_page_for_operators_names_the_same_permanent_keys() -> None:
     page = Path(__file__).parents[2] / "docs" / "internals.md"
     if not page.exists():
@@ -134,6 +145,37 @@ def test_jobs_spread_over_the_partitions() -> None:
     for n in range(4000):
         counts[keyspace.partition_of(f"job {n}")] += 1
     assert min(counts) > 800
+
+
+names = st.from_regex(NAME, fullmatch=True)
+hostile = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("{}:*?[]%\\./ \r\n\0"), min_size=1)
+
+
+@given(names, names, names, hostile, hostile, st.integers(1, 5))
+def test_all_keys_of_a_partition_are_in_one_slot_whatever_the_users_names_are(
+    prefix: str, namespace: str, queue: str, id: str, key: str, partitions: int
+) -> None:
+    for number, keys in enumerate(Keyspace(prefix, namespace, partitions).partitions):
+        of_ids = [keys.job(id), keys.unique(digest(id, key.encode())), keys.period(digest(id, key.encode()))]
+        of_queue = [getattr(keys.queue(queue), field) for field in QueueKeys.__dataclass_fields__ if field != "queue"]
+        fixed = [keys.live, keys.watchers, keys.queues, keys.workers, keys.worker_facts, keys.janitor, keys.leader]
+        slots = {key_slot(one.encode()) for one in [*of_ids, *of_queue, *fixed, keys.batch("c"), keys.wake]}
+        assert slots == {key_slot(f"{namespace}.{number}".encode())}
+
+
+@given(hostile, hostile)
+def test_a_users_key_never_stands_in_a_key(task: str, key: str) -> None:
+    assert re.fullmatch("[0-9a-f]{32}", digest(task, key.encode()))
+
+
+@given(hostile)
+def test_what_becomes_part_of_a_key_has_no_sign_that_means_something(text: str) -> None:
+    try:
+        assert name(text, "queue") == text
+    except TaskOptionError:
+        assert not re.fullmatch(r"[A-Za-z0-9_.\-]{1,64}", text)
+    else:
+        assert not set(text) & set("{}:*?[]%\\/ \r\n\0")
 
 
 def test_all_keys_of_a_partition_share_one_hash_tag() -> None:

@@ -146,6 +146,27 @@ async def test_a_worker_takes_one_job_at_its_last_run_at_a_time(place: Place) ->
     assert len(taken) == 1, "what was left alone is still to be had, at once"
 
 
+async def test_a_job_that_is_left_for_another_worker_is_not_in_the_hands_of_who_left_it(place: Place) -> None:
+    arrivals = await dead_worker(place, 2)
+    assert (await reclaim(place, last=2, busy=True))[1] == []
+    assert await (await place.store("two")).sweep(place.keys, "default") == [], (
+        "it would run with a count that was used"
+    )
+    await place.client.hdel(place.keys.janitor, "next:default")
+    assert len((await reclaim(place, "three", last=2))[1]) == 1
+    await place.client.hdel(place.keys.janitor, "next:default")
+    assert len((await reclaim(place, "four", last=2))[1]) == 1
+    assert sorted(await place.pending()) == [
+        (arrivals[0].entry_id.decode(), "three", 2),
+        (arrivals[1].entry_id.decode(), "four", 2),
+    ]
+    names = {row["name"] for row in await place.client.xinfo_consumers(place.names.stream, "group")}
+    assert names <= {b"two", b"three", b"four", b"parked"}
+    await (await place.store("two")).leave(place.keys, ["default"])
+    names = {row["name"] for row in await place.client.xinfo_consumers(place.names.stream, "group")}
+    assert names == {b"three", b"four"}
+
+
 async def test_a_full_pass_removes_consumers_of_dead_workers_and_their_registration(place: Place) -> None:
     [arrival] = await dead_worker(place, 1)
     store = await place.store("two")

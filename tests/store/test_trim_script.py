@@ -6,7 +6,8 @@ import pytest
 
 from taskrunner.errors import RedisUnavailable
 from taskrunner.outcome import Succeeded
-from taskrunner.store.store import Store
+from taskrunner.store.scripts import TRIM
+from taskrunner.store.store import TRIMMED, Store
 from tests.store.conftest import Place
 
 HOUR = 3_600_000
@@ -51,6 +52,24 @@ async def test_what_nobody_has_read_yet_stays_however_old(place: Place) -> None:
     await place.settle("one", (first, Succeeded(None)), (second, Succeeded(None)))
     assert await store.trim(place.keys, "default") == 1, "the last that was read is the border"
     assert await left(place) == ids[1:]
+
+
+async def test_one_call_removes_two_thousand_at_most_and_the_store_goes_on_until_all_is_gone(place: Place) -> None:
+    store = await place.store("one", delete_on_ack=False, audit_age=3600.0)
+    old, client = await place.now() - 2 * HOUR, place.client
+    async with client.pipeline(transaction=False) as pipe:
+        for n in range(5_250):
+            pipe.xadd(place.names.stream, {"t1": b'["x","work",1,0]\n[[]]'}, id=f"{old}-{n}")
+        await pipe.execute()
+    await client.xadd(place.names.stream, {"t1": b'["x","work",1,0]\n[[]]'})
+    await client.xgroup_setid(place.names.stream, "group", "$")  # as if all had been read and settled
+    keys = [place.names.stream, place.names.rates]
+    first = await client.eval(TRIM.text, 2, *keys, "group", HOUR, TRIMMED)
+    assert 1_900 <= first <= TRIMMED
+    assert await client.xlen(place.names.stream) == 5_251 - first
+    assert await store.trim(place.keys, "default") == 5_250 - first
+    assert await client.xlen(place.names.stream) == 1
+    assert await client.hget(place.names.rates, "kept") == b"-5250"
 
 
 async def test_a_stream_or_group_that_is_gone_is_an_outage_and_no_crash(place: Place) -> None:

@@ -14,6 +14,7 @@ from taskrunner.outcome import Failed, Failure
 from taskrunner.store import wire
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
+name = st.text(st.characters(exclude_categories=["Cs"]).filter(str.isprintable), min_size=1, max_size=50)
 integers = st.integers(0, 2**53)
 json = st.recursive(
     st.none() | st.booleans() | integers | text,
@@ -22,7 +23,8 @@ json = st.recursive(
 extras = st.dictionaries(
     text.filter(lambda name: len(name) != 1), json, max_size=4
 )  # names of one letter are ours, and checked
-envelopes = st.builds(Envelope, text, text, integers, st.integers(0, 3), st.integers(1, 2**31), extras, st.binary())
+instants = st.integers(0, wire.LAST_INSTANT)
+envelopes = st.builds(Envelope, name, name, instants, st.integers(0, 3), st.integers(1, 2**31), extras, st.binary())
 
 
 def arrive(fields: list[bytes]) -> Any:
@@ -80,6 +82,13 @@ def test_a_head_of_other_json_is_never_an_error(head: Any, payload: bytes) -> No
         b"[" * 10_000 + b"\n",
         b'["' + b"x" * 70_000 + b'","task",1,3]\n[[]]',
         b"\xff\xfe\n[[]]",
+        b'["","task",1,3]\n[[]]',
+        b'["i\\nd","task",1,3]\n[[]]',
+        b'["id","two\\nlines",1,3]\n[[]]',
+        b'["id","task",-1,3]\n[[]]',
+        b'["id","task",253402300800000,3]\n[[]]',
+        b'["id","task",1,3,0]\n[[]]',
+        b'["id","task",1,3,1e400]\n[[]]',
     ],
     ids=lambda letter: letter[:20].decode("latin-1").strip(),
 )
@@ -105,6 +114,21 @@ def test_a_newer_version_is_known_as_such_with_since_when_nobody_could_read_it()
     assert isinstance(arrival, Unreadable)
     assert (arrival.newer, arrival.since) == (True, 1_700_000_000_000)
     assert arrive([b"t2", b"sealed", b"k", b"soon"]).since == 0
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [[b"a b", b"c"], [b"a", b"b\nc"], [b"", b"b"], [b"a", b"\t"], [b"a"] * 40],
+    ids=lambda marks: str(marks)[:20],
+)
+def test_a_newer_version_with_marks_that_can_not_be_kept_is_rubbish(marks: list[bytes]) -> None:
+    arrival = arrive([b"t2", b"sealed", *marks])
+    assert isinstance(arrival, Unreadable)
+    assert (arrival.newer, arrival.raw) == (False, [b"t2", b"sealed", *marks])
+
+
+def test_a_newer_version_that_says_nonsense_of_its_age_has_none() -> None:
+    assert arrive([b"t2", b"sealed", b"k", b"9" * 5_000]).since == 0
 
 
 # -- outcomes and dead letters -------------------------------------------------------------------------------------

@@ -102,7 +102,10 @@ def test_help_lists_every_verb(checkout: Checkout):
     done = checkout.run("help")
     assert done.returncode == 0
     verbs = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
-    assert verbs == ["demo", "test", "lint", "types", "bench", "lock", "help"]
+    assert verbs == [
+        *("demo", "test", "matrix", "faults", "chaos", "mutants"),
+        *("lint", "types", "bench", "lock", "help"),
+    ]
 
 
 def test_a_second_run_with_the_same_inputs_installs_nothing(checkout: Checkout):
@@ -144,6 +147,23 @@ def test_arguments_and_the_exit_code_are_passed_on(checkout: Checkout):
     done = checkout.run("test", "-k", "retry")
     assert done.stdout == "ran -m pytest -k retry\n"
     assert done.returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("verb", "module"),
+    [
+        ("matrix", "tests.matrix"),
+        ("faults", "tests.scenarios"),
+        ("chaos", "tests.chaos"),
+        ("mutants", "tests.mutants"),
+        ("bench", "benchmarks"),
+    ],
+)
+def test_a_verb_with_a_program_of_its_own_passes_arguments_and_exit_code_on(checkout: Checkout, verb: str, module: str):
+    checkout.make_venv(code=5)
+    done = checkout.run(verb, "--seed", "3", "redis-6.2")
+    assert done.stdout == f"ran -m {module} --seed 3 redis-6.2\n"
+    assert done.returncode == 5
 
 
 def test_lint_runs_every_step_and_fails_when_one_failed(checkout: Checkout):

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from taskrunner import TaskRunner
+from taskrunner import RedisUnavailable, TaskRunner
+from taskrunner.envelope import Arrival
+from taskrunner.store.heart import Heart
+from taskrunner.worker.inventory import Inventory
+from taskrunner.worker.keeper import Keeper
+from tests.waiting import eventually
 from tests.worker.hand import RESERVATION
 
 
@@ -72,3 +78,27 @@ async def test_a_heartbeat_finds_the_lost_ones_and_renews_the_others(
     assert {row["times_delivered"] for row in rows if row["consumer"] == b"mine"} <= {1}
     await mine.settle(*held)
     assert await thief.settle(*await thief.store.sweep(thief.keys, "default")) == b"1"
+
+
+class Broken(Heart):
+    """A heart that never reaches its server, and notes when it tried."""
+
+    def __init__(self) -> None:
+        self.tried: list[float] = []
+
+    def beat(self, held: Sequence[Arrival], facts: dict[str, Any]) -> list[Arrival]:
+        self.tried.append(time.monotonic())
+        raise RedisUnavailable("away")
+
+    def close(self) -> None: ...
+
+
+async def test_however_long_the_server_is_away_no_beat_is_put_off_for_longer_than_its_period() -> None:
+    heart = Broken()
+    keeper = Keeper(heart, Inventory(1), dict, lambda lost: None, 0.02, 60.0)
+    keeper.start()
+    try:
+        # Pauses that grow to two seconds, as those of other roles do, would take 40 s and more.
+        await eventually(lambda: len(heart.tried) > 30)
+    finally:
+        await keeper.stop()

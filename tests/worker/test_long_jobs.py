@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.workshop import Fleet
 from tests.servers import Server
+from tests.waiting import eventually
 
 RESERVATION = 1.0
 
@@ -37,6 +38,7 @@ async def test_a_thousand_jobs_in_one_workers_hands_outlive_their_reservation_an
     jobs = await fleet.runner.dispatch_many([tasks.hold.job("gate") for _ in range(1_000)])
     await tasks.seen(1_000, "start")
     async with fleet.runner.start(), own_server.client() as client:  # which would take them
+        await eventually(lambda: fleet.runner.ready)
         await asyncio.sleep(6)  # three reservations
         assert await fleet.pending(client) == 1_000
         tasks.open_gate("gate")

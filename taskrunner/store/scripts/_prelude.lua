@@ -21,12 +21,17 @@ end
 
 -- A batch that was sent again because its reply was lost gets that reply, and changes nothing a second time. One that
 -- comes after its successor was stuck on a dead connection; its sender has long had its answer.
-local function replay(key, number)
+-- Being remembered anew is also a write: WAIT and WAITAOF speak of the last one of their connection, and on a connection
+-- without any they confirm what was written on another one before anybody has it.
+local function replay(key, number, seconds)
   local last = call('GET', key)
   if not last then return nil end
   local cut = string.find(last, ' ', 1, true)
   local known = tonumber(string.sub(last, 1, cut - 1))
-  if known == tonumber(number) then return string.sub(last, cut + 1) end
+  if known == tonumber(number) then
+    call('PEXPIRE', key, seconds * 1000)
+    return string.sub(last, cut + 1)
+  end
   if known > tonumber(number) then return redis.error_reply('STALE batch ' .. number .. ' came after ' .. known) end
 end
 
@@ -51,12 +56,14 @@ local function flow(key, field, n, at)
 end
 
 -- True while nothing may be called expired. Idle time is wall-clock time: after an outage, a pause or a clock step all
--- that runs looks abandoned at once. Such a gap shows as a long silence of the beats, and then everybody gets the time
--- to beat before anybody claims.
+-- that runs looks abandoned at once. Such a gap shows as a silence of two of the caller's beats (each worker of the fleet
+-- ends it), and then everybody gets the time to beat, those with a longer period too, before anybody claims.
 local function guard(janitor, at, reservation, beat)
   local state = call('HMGET', janitor, 'last', 'grace')
   local last, grace = tonumber(state[1]), tonumber(state[2] or 0)
-  if not last or at - last > reservation / 2 or at < last then grace = at + 2 * beat + 1000 end
+  if not last or at - last > 2 * beat or at < last then
+    grace = at + math.max(2 * beat, reservation / 2) + 1000
+  end
   call('HSET', janitor, 'last', at, 'grace', grace)
   return at < grace
 end

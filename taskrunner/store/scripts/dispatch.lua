@@ -14,7 +14,7 @@
 -- Returns a flat list of (index of a duplicate, id of the job that it duplicates); empty when all are new.
 -- Closes: a batch sent twice after a lost reply makes no second job; two dispatches of one unique key can't both win,
 -- and a key whose holder is gone, in whatever way, doesn't block the next.
-local past = replay(KEYS[1], ARGV[1])
+local past = replay(KEYS[1], ARGV[1], ARGV[2])
 if past then return type(past) == 'string' and cjson.decode(past) or past end
 local stream, live, due, letters, janitor = KEYS[2], KEYS[3], KEYS[7], KEYS[8], KEYS[9]
 local bad = mistyped({stream, 'stream', live, 'hash', due, 'zset', letters, 'hash', KEYS[4], 'set', KEYS[5], 'hash',
@@ -74,7 +74,7 @@ local function take(operations, id, task, letter)
       unique = KEYS[k]
       local other = holder(unique)
       if other and other ~= id then
-        if alive(other) then rival = rival or other else call('HDEL', live, other) end
+        if alive(other) then rival = rival or other end -- else it keeps its record: the audit tells how it ended
       end
     elseif operation == 'p' then
       k = k + 1

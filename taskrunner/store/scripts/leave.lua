@@ -9,6 +9,8 @@ call('HDEL', KEYS[2], ARGV[2])
 if pcall_('GET', KEYS[3]) == ARGV[2] then call('DEL', KEYS[3]) end -- the next evaluation is somebody else's, at once
 local left = 0
 for s = 4, #KEYS do
+  local parked = pcall_('XPENDING', KEYS[s], ARGV[1], '-', '+', 1, 'parked') -- by the reclaim script
+  if not parked.err and #parked == 0 then call('XGROUP', 'DELCONSUMER', KEYS[s], ARGV[1], 'parked') end
   local rows = pcall_('XPENDING', KEYS[s], ARGV[1], '-', '+', 1, ARGV[2])
   if not rows.err then
     if #rows == 0 then

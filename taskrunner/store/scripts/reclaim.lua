@@ -4,7 +4,7 @@
 -- KEYS  1 janitor  2 stream  3 workers  4 worker facts
 -- ARGV  1 group  2 consumer  3 reservation in ms  4 beat period in ms  5 most entries  6 queue
 --       7 ms between two passes of the whole fleet  8 the delivery count of a job's last run
---       9 '1': the caller has a job with that count in hand
+--       9 '1': the caller has a job with that count in hand  10 reservations that an entry must have been silent for
 -- Returns {'1' when there is more to look at now, then triples (id, delivery count, fields)}. What is returned belongs
 -- to the caller, with a delivery count that no earlier token has.
 -- Closes: two workers claiming at once; a mass claim after an outage (guard); dead entries hidden behind living ones
@@ -15,7 +15,10 @@ local janitor, stream, group, me, queue = KEYS[1], KEYS[2], ARGV[1], ARGV[2], AR
 local at, reservation = now(), tonumber(ARGV[3])
 insist(KEYS[3])
 if guard(janitor, at, reservation, tonumber(ARGV[4])) then return {'0'} end
-local state = call('HMGET', janitor, 'cursor:' .. queue, 'next:' .. queue, 'shortest:' .. queue)
+-- Who looks for more than one reservation of silence takes no turn from those who would take more.
+local times = tonumber(ARGV[10])
+local look = times > 1 and queue .. ':' .. times or queue
+local state = call('HMGET', janitor, 'cursor:' .. look, 'next:' .. look, 'shortest:' .. queue)
 local cursor, turn, shortest = state[1] or '0-0', tonumber(state[2] or 0), tonumber(state[3])
 if at < turn and turn - at <= tonumber(ARGV[7]) then return {'0'} end
 
@@ -29,13 +32,13 @@ if newest then reservation = math.max(reservation, math.floor((tonumber(newest) 
 local ids, most = {}, tonumber(ARGV[5])
 if shortest then
   local from = cursor == '0-0' and '-' or '(' .. cursor
-  local rows = call('XPENDING', stream, group, 'IDLE', math.min(shortest, reservation), from, '+', 100)
+  local rows = call('XPENDING', stream, group, 'IDLE', math.min(shortest, reservation) * times, from, '+', 100)
   local n = 0
   while n < #rows and #ids < most do
     n = n + 1
     local entry = call('XRANGE', stream, rows[n][1], rows[n][1])[1]
     local own = entry and entry[2][3] == 'r' and tonumber(entry[2][4]) or reservation -- marks follow the letter
-    if rows[n][3] >= own then ids[#ids + 1] = rows[n][1] end
+    if rows[n][3] >= own * times then ids[#ids + 1] = rows[n][1] end
     cursor = rows[n][1]
   end
   if n == #rows and n < 100 then cursor = '0-0' end
@@ -44,7 +47,7 @@ else
   -- room needs no round trip per ten; but at most at 2,000, which is about a millisecond.
   local looked = 0
   repeat
-    local page = call('XAUTOCLAIM', stream, group, me, reservation, cursor, 'COUNT', most, 'JUSTID')
+    local page = call('XAUTOCLAIM', stream, group, me, reservation * times, cursor, 'COUNT', most, 'JUSTID')
     cursor, ids, looked = page[1], page[2], looked + 10 * most
   until #ids > 0 or cursor == '0-0' or looked >= 2000
 end
@@ -66,13 +69,15 @@ for n = 1, #ids do
   local count = call('XPENDING', stream, group, ids[n], ids[n], 1)[1][4] + 1
   if not busy or count ~= last then
     take(ids[n], count)
-  elseif not shortest then -- XAUTOCLAIM has taken it already: back to be taken by whoever comes next
-    call('XCLAIM', stream, group, me, 0, ids[n], 'IDLE', reservation, 'JUSTID')
+  elseif not shortest then
+    -- XAUTOCLAIM has taken it already: put where whoever comes next takes it, and not under the caller's name, whose
+    -- sweep after a failure would find it there and run it with a count that was used.
+    call('XCLAIM', stream, group, 'parked', 0, ids[n], 'IDLE', reservation * times, 'JUSTID')
   end
 end
 
 if cursor == '0-0' then
-  call('HSET', janitor, 'next:' .. queue, at + ARGV[7])
+  call('HSET', janitor, 'next:' .. look, at + ARGV[7])
   local silent = call('ZRANGEBYSCORE', KEYS[3], '-inf', at - 2 * reservation, 'LIMIT', 0, 100)
   for n = 1, #silent do
     call('ZREM', KEYS[3], silent[n])
@@ -85,5 +90,5 @@ if cursor == '0-0' then
     end
   end
 end
-call('HSET', janitor, 'cursor:' .. queue, cursor)
+call('HSET', janitor, 'cursor:' .. look, cursor)
 return reply

@@ -1,0 +1,271 @@
+-- Compares what is known of jobs with what is there, a page at a time, and mends what operators, eviction and lost data
+-- leave behind: entries that nobody would ever get go back into the queue ("readded"), and jobs whose entry or letter
+-- is gone end as failed ("orphaned").
+--
+-- KEYS  1 janitor  2 live  3 watchers  4 workers
+--       then per queue: stream, due, letters, dead, dead letters, waiting, rates
+-- ARGV  1 group  2 caller  3 'turn': a worker, one of the fleet at a time, goes on where the last page ended;
+--         'mend': an operator, goes on at ARGV 4; 'look': the same, and changes nothing
+--       4 cursor, '' to begin  5 reservation in ms  6 beat period in ms  7 ms between two passes of the whole fleet
+--       8 '1': finished entries leave the stream  9 ms that an outcome is kept  10 prefix of the partition's keys: the
+--         outcomes and unique keys of orphans, which only letters and live records name, are in the same slot
+--       then the names of the queues
+-- Returns {cursor, '' at the end; ms until the caller may go on; then triples ('readded' or 'orphaned', queue, id)}.
+-- Closes: XGROUP DELCONSUMER and SETID, XDEL, XTRIM, DEL and eviction. Every transition of a job is one script, so what
+-- doesn't fit together here is not on its way from one state to the next; and it is mended in the script that saw it.
+-- All keys of all queues are named: while a cluster's slot moves, the script is refused, and takes nothing for gone that
+-- is still on the other node.
+local janitor, live, watchers, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local group, me, how, rest = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[7])
+local at, mend, cursor = now(), how ~= 'look', ARGV[4]
+local here = {live = live, watchers = watchers, janitor = janitor, prefix = ARGV[10], ttl = ARGV[9], at = at}
+local MOST, MOST_BYTES = 100, 1000000 -- things looked at, and bytes of letters read, per call
+local STRAYS = 172800000 -- ms: a letter of a newer format waits for its worker for a day, and may be put aside again
+
+local bad = mistyped({janitor, 'hash', live, 'hash', watchers, 'hash', workers, 'zset'})
+if bad then return bad end
+
+if how == 'turn' then
+  insist(workers)
+  if guard(janitor, at, tonumber(ARGV[5]), tonumber(ARGV[6])) then
+    return {'', math.ceil(call('HGET', janitor, 'grace') - at)}
+  end
+  local state = call('HMGET', janitor, 'audit', 'auditor', 'audit-next')
+  local wait = (tonumber(state[3] or 0) or 0) - at
+  cursor = state[1] or ''
+  -- Who has begun a pass ends it; the others come back when the next one is due, or he is gone.
+  if wait > 0 and wait <= rest and (cursor == '' or state[2] ~= me) then return {'', wait} end
+end
+
+local queues = {}
+for n = 11, #ARGV do
+  local k = 5 + 7 * (n - 11)
+  queues[ARGV[n]] = {
+    name = ARGV[n], next = ARGV[n + 1], stream = KEYS[k], due = KEYS[k + 1], letters = KEYS[k + 2],
+    dead = KEYS[k + 3], dead_letters = KEYS[k + 4], waiting = KEYS[k + 5], rates = KEYS[k + 6],
+  }
+end
+
+-- Whether one entry id comes after another one.
+local function beyond(one, other)
+  local ms, n = string.match(one, '^(%d+)%-(%d+)$')
+  local other_ms, other_n = string.match(other, '^(%d+)%-(%d+)$')
+  if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
+  return tonumber(n) > tonumber(other_n)
+end
+
+-- A queue by its name, or nil: one that isn't known here, that is read by others only, or that has foreign data under its
+-- keys.
+local function find(name)
+  local queue = queues[name]
+  if not queue or queue.sound ~= nil then return queue and queue.sound and queue end
+  queue.sound = not mistyped({queue.stream, 'stream', queue.due, 'zset', queue.letters, 'hash', queue.dead, 'zset',
+    queue.dead_letters, 'hash', queue.waiting, 'hash', queue.rates, 'hash'})
+  if not queue.sound then return nil end
+  local groups = pcall_('XINFO', 'GROUPS', queue.stream)
+  for n = 1, groups.err and 0 or #groups do
+    local row = {}
+    for f = 1, #groups[n], 2 do row[groups[n][f]] = groups[n][f + 1] end
+    if row.name == group then queue.last = row['last-delivered-id'] end
+  end
+  if not queue.last and not groups.err and #groups > 0 then
+    queue.sound = false -- its workers have another consumer group, and what they hold can't be seen from here
+    return nil
+  end
+  local figures = call('HMGET', queue.rates, 'kept', 'strays')
+  queue.trail = ARGV[8] ~= '1' or (figures[1] and tonumber(figures[1]) ~= 0)
+  queue.strays = figures[2] and at - (tonumber(figures[2]) or 0) < STRAYS
+  return queue
+end
+
+local reply, left, bytes, removed = {'', 0}, MOST, 0, 0
+local function tell(what, queue, id)
+  left = left - 1
+  for _, word in ipairs({what, queue.name, id}) do reply[#reply + 1] = word end
+end
+
+local function is_pending(queue, entry)
+  local rows = pcall_('XPENDING', queue.stream, group, entry, entry, 1)
+  return not rows.err and rows[1] ~= nil
+end
+
+-- Whether a queue has nothing at all, and counts that say otherwise: of deleted entries nobody can tell whose they were.
+local function is_drained(queue)
+  if queue.trail or call('XLEN', queue.stream) > 0 then return false end
+  for _, n in ipairs(call('HVALS', queue.waiting)) do
+    if n ~= '0' then return not queue.last or call('XPENDING', queue.stream, group)[1] == 0 end
+  end
+  return false
+end
+
+-- An entry that the group has passed and nobody holds: a copy of it comes at the end.
+local function readd(queue, entry, fields)
+  local job = fields[1] == 't1' and head(fields[2])
+  tell('readded', queue, job and job.id or entry)
+  if not mend then return end
+  pcall_('HINCRBY', janitor, 'readded', 1)
+  local new = call('XADD', queue.stream, '*', unpack(fields))
+  call('XDEL', queue.stream, entry)
+  if job and call('HGET', live, job.id) == 'q ' .. queue.name .. ' ' .. entry then
+    call('HSET', live, job.id, 'q ' .. queue.name .. ' ' .. new)
+  end
+  if not beyond(new, queue.last) then
+    -- Somebody has set the group to the future, which would pass over this one too.
+    local ms, n = string.match(new, '^(%d+)%-(%d+)$')
+    queue.last = n ~= '0' and string.format('%s-%.0f', ms, n - 1) or
+      string.format('%.0f-18446744073709551615', ms - 1)
+    call('XGROUP', 'SETID', queue.stream, group, queue.last)
+  end
+end
+
+-- A job that nobody can run any more.
+local function lose(queue, id, since, text)
+  tell('orphaned', queue, id)
+  if not mend then return end
+  local why = text and 'its due time was deleted, by somebody or by eviction'
+    or 'its entry or letter was deleted, by somebody or by eviction'
+  removed = removed + orphan(here, queue, id, since, why, text)
+end
+
+-- A live record that says "in the stream".
+local function judge_queued(queue, id, entry)
+  local rows = pcall_('XRANGE', queue.stream, entry, entry, 'COUNT', 1)
+  if rows.err then return end
+  local fields = rows[1] and rows[1][2]
+  if not fields then
+    -- Deleted under a worker that still runs it: then that one will tell the outcome. A letter of a newer format that
+    -- was put aside is known by another name until its worker comes.
+    if not queue.strays and not is_pending(queue, entry) then
+      lose(queue, id, tonumber(string.match(entry, '^%d+')))
+    end
+    return
+  end
+  bytes = bytes + #(fields[2] or '')
+  if not queue.last or beyond(entry, queue.last) or is_pending(queue, entry) then return end
+  local job = fields[1] == 't1' and head(fields[2])
+  if not queue.trail or job and job.id == id then
+    readd(queue, entry, fields)
+  elseif not queue.strays then
+    lose(queue, id, tonumber(string.match(entry, '^%d+'))) -- it was read by a worker, who could make nothing of it
+  end
+end
+
+local function judge(id, record)
+  local state, name, entry = string.match(record, '^(%S+) (%S+) ?(%S*)$')
+  local queue = name and find(name)
+  if not queue then return end
+  if state == 'q' then
+    if string.match(entry, '^%d+%-%d+$') then judge_queued(queue, id, entry) end
+  elseif state == 's' or state == 'r' then
+    local is_due = call('ZSCORE', queue.due, id)
+    if not is_due or call('HEXISTS', queue.letters, id) == 0 then
+      lose(queue, id, at, call('HGET', queue.letters, id) or nil)
+    end
+  end
+end
+
+-- The pages. Each takes a cursor, '' to begin, and returns the next one, or nil at its end.
+local pages = {}
+
+-- Entries between those that are pending, up to the last one that was delivered. Gaps cost nothing to look at; pending
+-- entries are not read.
+function pages.stream(queue, from)
+  if from == '' and mend and is_drained(queue) then call('DEL', queue.waiting) end
+  if not queue.last or queue.trail then return nil end
+  local start = from == '' and '-' or '(' .. from
+  local rows = call('XPENDING', queue.stream, group, start, queue.last, MOST / 2)
+  for n = 1, #rows + 1 do
+    if n > MOST / 2 then return rows[#rows][1] end
+    while true do
+      local found = call('XRANGE', queue.stream, start, rows[n] and '(' .. rows[n][1] or queue.last, 'COUNT', 1)[1]
+      if not found then break end
+      local entry, fields = found[1], found[2]
+      start, bytes = '(' .. entry, bytes + #fields[2]
+      if #fields <= 200 then readd(queue, entry, fields) end -- ours have two to ten; Lua can't pass on any number
+      if left <= 0 or bytes > MOST_BYTES then return entry end
+    end
+    left = left - 1
+    if rows[n] then start = '(' .. rows[n][1] end
+  end
+end
+
+-- Due times without a letter. Each has one, so they are looked for only when the numbers differ.
+function pages.due(queue, from)
+  if from == '' and call('ZCARD', queue.due) == call('HLEN', queue.letters) then return nil end
+  local page = call('ZSCAN', queue.due, from == '' and '0' or from, 'COUNT', MOST)
+  for n = 1, #page[2], 2 do
+    left = left - 1
+    local id = page[2][n]
+    if call('HEXISTS', queue.letters, id) == 0 then
+      if string.sub(call('HGET', live, id) or '', 1, 2) ~= 'q ' then
+        lose(queue, id, at)
+      elseif mend then
+        call('ZREM', queue.due, id)
+      end
+    end
+  end
+  return page[1] ~= '0' and page[1] or nil
+end
+
+-- Letters without a due time: when they should have run, nobody knows. HSCAN reads whole letters, so only a few.
+function pages.letters(queue, from)
+  if from == '' and call('HLEN', queue.letters) <= call('ZCARD', queue.due) then return nil end
+  local page = call('HSCAN', queue.letters, from == '' and '0' or from, 'COUNT', 10)
+  for n = 1, #page[2], 2 do
+    local id, text = page[2][n], page[2][n + 1]
+    left, bytes = left - 1, bytes + #text
+    if not call('ZSCORE', queue.due, id) then
+      if string.sub(call('HGET', live, id) or '', 1, 2) ~= 'q ' then
+        lose(queue, id, at, text)
+      elseif mend then
+        call('HDEL', queue.letters, id)
+      end
+    end
+  end
+  return page[1] ~= '0' and page[1] or nil
+end
+
+-- Live records. HSCAN gives a small hash whole, whatever it is asked for: the second number is how many of what it gives
+-- were looked at before and are still there.
+function pages.live(_, from)
+  removed = 0
+  local scan, skip = string.match(from, '^(%d+),(%d+)$')
+  scan, skip = scan or '0', tonumber(skip or 0)
+  local page = call('HSCAN', live, scan, 'COUNT', MOST)
+  for n = 2 * skip + 1, #page[2], 2 do
+    if left <= 0 or bytes > MOST_BYTES then return scan .. ',' .. (n - 1) / 2 - removed end
+    left = left - 1
+    judge(page[2][n], page[2][n + 1])
+  end
+  return page[1] ~= '0' and page[1] .. ',0' or nil
+end
+
+-- stream, due and letters of each queue, then live
+local AFTER = {stream = 'due', due = 'letters'}
+local FROM = {stream = '^%d+%-%d+$', due = '^%d+$', letters = '^%d+$', live = '^%d+,%d+$'}
+local kind, name, from = string.match(cursor, '^(%a+) (%S*) (%S*)$')
+if not FROM[kind or ''] or kind ~= 'live' and not queues[name] then kind, name, from = 'stream', ARGV[11] or '', '' end
+if not string.match(from, FROM[kind]) then from = '' end
+if name == '' then kind = 'live' end
+while kind and left > 0 and bytes <= MOST_BYTES do
+  local queue = kind ~= 'live' and find(name)
+  from = (kind == 'live' or queue) and pages[kind](queue, from) or nil
+  left = left - 2
+  if not from then
+    from = ''
+    if kind == 'live' then
+      kind = nil
+    elseif AFTER[kind] and queue then
+      kind = AFTER[kind]
+    else
+      kind, name = 'stream', queues[name].next or ''
+      if name == '' then kind = 'live' end
+    end
+  end
+end
+if kind then reply[1] = kind .. ' ' .. name .. ' ' .. from end
+if how == 'turn' then
+  call('HSET', janitor, 'audit', reply[1], 'auditor', me, 'audit-next', at + rest)
+  if not kind then reply[2] = rest end
+end
+return reply

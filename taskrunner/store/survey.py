@@ -1,0 +1,85 @@
+"""A survey of all keys of a namespace on one node: SCAN, a page at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..errors import RedisConfigurationError
+from .keys import EXPIRING, KINDS, PartitionKeys
+from .links import Link
+from .scripts import RELEASE
+
+PAGE = 1_000
+"""Keys that the server looks at per round trip: a fraction of a millisecond."""
+MOST_PAGES = 1_000
+"""Pages after which a look is enough; a repair goes on to the end."""
+NAMED = 5
+
+
+@dataclass(slots=True)
+class Survey:
+    """What stands in a namespace. ``strange``: keys that we don't write, or of another type. ``endless``: those that
+    should expire and don't. ``abroad``: the numbers of all partitions with keys. ``held``: unique keys whose holder is
+    gone. ``complete``: whether all keys of the server were seen; None: the user may not ask."""
+
+    total: int = 0
+    strange: list[str] = field(default_factory=list[str])
+    endless: list[str] = field(default_factory=list[str])
+    abroad: set[int] = field(default_factory=set[int])
+    held: int = 0
+    complete: bool | None = True
+
+
+async def survey(link: Link, partitions: Sequence[PartitionKeys], known: Survey, *, repair: bool = False) -> None:
+    """Adds what the node of these partitions has to ``known``; ``repair`` frees the unique keys whose holder is gone.
+    Raises RedisError."""
+    beginning = partitions[0].prefix.rpartition(".")[0] + "."
+    ours = re.compile(re.escape(beginning) + r"(\d+)\}:(.*)", re.DOTALL)
+    mine = {partition.number: partition for partition in partitions}
+    cursor, pages = b"0", 0
+    while pages == 0 or cursor != b"0":
+        if pages == MOST_PAGES and not repair:
+            known.complete = False
+            return
+        try:
+            cursor, found = await link.call(b"SCAN", cursor, b"MATCH", beginning + "*", b"COUNT", PAGE)
+        except RedisConfigurationError:
+            known.complete = None
+            return
+        pages += 1
+        names = [match for key in found if (match := ours.fullmatch(key.decode("utf-8", "replace")))]
+        await _judge(link, names, known)
+        for number, partition in mine.items():
+            held = [match[0] for match in names if int(match[1]) == number and match[2].startswith("unique:")]
+            if held:
+                known.held += int(await link.run(RELEASE, [partition.live, *held], [int(repair)]))
+        known.abroad |= {int(match[1]) for match in names}
+
+
+async def _judge(link: Link, names: Sequence[re.Match[str]], known: Survey) -> None:
+    if not names:
+        return
+    known.total += len(names)
+    commands: list[tuple[bytes, str]] = [(b"TYPE", match[0]) for match in names]
+    commands += [(b"PTTL", match[0]) for match in names]
+    replies = await link.exchange(commands)
+    for match, kind, left in zip(names, replies[: len(names)], replies[len(names) :], strict=True):
+        name = match[2]
+        wanted = next((KINDS[row] for row in KINDS if _fits(name, row)), None)
+        if kind == b"none" or not isinstance(kind, bytes):
+            continue  # it has ended meanwhile
+        if kind.decode() != wanted:
+            known.strange.append(match[0])
+        elif left == -1 and name.startswith(EXPIRING):
+            known.endless.append(match[0])
+
+
+def _fits(name: str, row: str) -> bool:
+    return name.startswith(row) if row.endswith(":") else name == row
+
+
+def named(keys: Sequence[str]) -> str:
+    """The first few of them, for people."""
+    return ", ".join(keys[:NAMED]) + (", ..." if len(keys) > NAMED else "")
