@@ -18,7 +18,7 @@
     queues                      set      permanent                     names of the queues            -
     workers                     zset     while workers live            worker -> alive until, ms      leave, reclaim
     worker-facts                hash     while workers live            worker -> facts about it       leave, reclaim
-    janitor                     hash     permanent                     cursors, grace, turns          -
+    janitor                     hash     permanent                     cursors, grace, turns, counts  -
     leader                      string   three evaluations             who fires the long-queue hook  expiry
 
 ``docs/internals.md`` repeats the permanent set for operators; a test holds it against this table.

@@ -6,10 +6,11 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Set
 from typing import Any
 
 from taskrunner.store.scripts import BEAT, DISPATCH, PROMOTE, RECLAIM, SETTLE
+from tests.chaos.history import ENDS
 from tests.chaos.plan import FAILPOINTS, Fault
 from tests.chaos.stage import Process, Stage
 
@@ -36,10 +37,21 @@ def _note(stage: Stage, text: str) -> None:
     stage.journal.write("note", text=text)
 
 
-def _victim(stage: Stage, kind: str, chance: random.Random) -> Process | None:
-    """A process that is well so far."""
+def _victim(stage: Stage, kind: str, chance: random.Random, among: Set[int] = frozenset()) -> Process | None:
+    """A process that is well so far; one of these pids, if any of them is."""
     victims = [one for one in stage.alive(kind) if not one.expected and not one.failpoints]
+    victims = [one for one in victims if one.pid in among] or victims
     return chance.choice(victims) if victims else None
+
+
+def _busy(stage: Stage) -> set[int]:
+    """The pids of workers with a long job."""
+    running = set[tuple[int, str, int]]()
+    for line in stage.lines():
+        if line.more.get("kind") == "long" and line.event in ("start", *ENDS):
+            run = line.pid, line.job, line.more["fence"]
+            (running.add if line.event == "start" else running.discard)(run)
+    return {pid for pid, _, _ in running}
 
 
 async def _keep_busy(stage: Stage, jobs: int) -> None:
@@ -68,7 +80,7 @@ async def kill_producer(stage: Stage, fault: Fault, chance: random.Random) -> No
 
 async def stop_worker(stage: Stage, fault: Fault, chance: random.Random) -> None:
     await _keep_busy(stage, stage.plan.workers + 2)
-    victim = _victim(stage, "worker", chance)
+    victim = _victim(stage, "worker", chance, _busy(stage))
     if victim is not None:
         _note(stage, f"SIGSTOP to {victim.name}, pid {victim.pid}")
         victim.popen.send_signal(signal.SIGSTOP)

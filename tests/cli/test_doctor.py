@@ -259,7 +259,17 @@ def test_every_command_that_the_store_uses_is_tried() -> None:
 
 
 async def test_missing_rights_are_named_and_nothing_is_left(own_server: Server, make_runner: MakeRunner) -> None:
-    rights = ("on", ">secret", "~taskrunner*", "resetchannels", "&taskrunner*", "+@all", "-xtrim", "-publish", "-xgroup|setid")
+    rights = (
+        "on",
+        ">secret",
+        "~taskrunner*",
+        "resetchannels",
+        "&taskrunner*",
+        "+@all",
+        "-xtrim",
+        "-publish",
+        "-xgroup|setid",
+    )
     if own_server.kind == "redis-6.2":
         rights = rights[:-1]  # it can't forbid a part of a command
     await own_server.command("ACL", "SETUSER", "worker", "reset", *rights)
@@ -268,7 +278,9 @@ async def test_missing_rights_are_named_and_nothing_is_left(own_server: Server, 
     assert level == "problem"
     assert "may not: " in text
     named = text.partition("may not: ")[2].partition(";")[0].split(", ")
-    assert set(named) == {"XTRIM", "PUBLISH", "XGROUP SETID"} - ({"XGROUP SETID"} if own_server.kind == "redis-6.2" else set())
+    assert set(named) == {"XTRIM", "PUBLISH", "XGROUP SETID"} - (
+        {"XGROUP SETID"} if own_server.kind == "redis-6.2" else set()
+    )
     assert await own_server.command("DBSIZE") == 0
 
 
@@ -280,6 +292,31 @@ async def test_a_user_who_may_do_nothing_special_is_examined_as_far_as_it_goes(
     found = await findings(make_runner(own_server.url.replace("//", "//worker:secret@")))
     assert {check for check, (level, _) in found.items() if level != "ok"} == {"server", "persistence"}
     assert (found["server"][0], found["persistence"][0]) == ("unknown", "unknown")
+
+
+async def test_the_rights_that_the_readme_names_are_enough(own_server: Server, make_runner: MakeRunner) -> None:
+    page = Path(__file__).parents[2] / "README.md"
+    if not page.exists():
+        pytest.skip("the tests stand alone")
+    [block] = re.findall(r"```text\n(\s+~taskrunner:.*?)```", page.read_text(), re.DOTALL)
+    if own_server.kind == "redis-6.2":
+        pytest.skip("it names rights to parts of commands")
+    await own_server.command("ACL", "SETUSER", "worker", "reset", "on", ">secret", *block.split())
+    runner = make_runner(own_server.url.replace("//", "//worker:secret@"), namespace="shop", reservation_timeout=0.5)
+
+    @runner.task
+    async def work() -> None: ...
+
+    async with runner.start():
+        job = await work.dispatch()
+        await job.wait(timeout=20)
+        later = await work.with_options(delay=3600).dispatch()
+        async with own_server.client() as client:
+            await client.delete("taskrunner:{shop.0}:letters:default")
+        await later.wait(timeout=20)
+        found = await findings(runner)
+        assert found["rights"] == ("ok", "the user may do all that is needed")
+        assert found["orphans"][0] == "ok"
 
 
 @pytest.mark.parametrize(

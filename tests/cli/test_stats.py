@@ -112,7 +112,7 @@ async def test_a_server_that_is_away_is_one_line_and_exit_code_1(command: Start)
         ([], 2, "which server?"),
         (["--url", "embedded://"], 2, "is seen by its own process only"),
         (["--url", "embedded:///nowhere/at/all"], 1, "no embedded server ever kept its data in /nowhere/at/all"),
-        (["--url", "http://127.0.0.1"], 2, "give redis://, rediss://, unix:// or embedded://"),
+        (["--url", "http://127.0.0.1"], 2, "give redis://, rediss://, unix://, redis+sentinel://"),
         (["--url", NOWHERE, "--fail-over", "soon"], 2, "'soon' is no duration"),
         (["--url", NOWHERE, "--fail-over", "3s", "--watch"], 2, "give --watch or --fail-over, not both"),
         (["app:runner", "--namespace", "x"], 2, "give MODULE:RUNNER or --namespace, not both"),

@@ -280,39 +280,41 @@ async def test_foreign_data_under_the_stream_of_one_queue_does_not_keep_a_worker
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(fetcher, "FOREIGN_WAIT", 0.2)
-    stream, started, go = keys.queue("mail").stream, asyncio.Event(), asyncio.Event()
+    stream, started, go = keys.queue("default").stream, asyncio.Event(), asyncio.Event()  # the first that is looked at
 
-    @runner.task(queue="mail")
-    async def send() -> str:
+    @runner.task
+    async def hold() -> None:
         started.set()
         await go.wait()
-        return "sent"
 
-    @runner.task(max_retry=1, backoff=Backoff.constant(0.05))
+    @runner.task(queue="mail", max_retry=1, backoff=Backoff.constant(0.05))
     async def second_time(ctx: JobContext) -> int:
         if ctx.attempt == 1:
             raise ValueError
         return ctx.attempt
 
-    if before:
+    async def overwrite() -> None:
+        await redis_client.unlink(stream)
         await redis_client.set(stream, "a stranger's")
+
+    if before:
+        await overwrite()
     async with runner.start():
         if not before:
-            await send.dispatch()
+            await hold.dispatch()
             await started.wait()
-            await redis_client.unlink(stream)
-            await redis_client.set(stream, "a stranger's")
-            go.set()  # its outcome can't be recorded
-        go.set()
+            await overwrite()
+        go.set()  # its outcome can't be recorded
         for n in range(3):
-            job = noop.with_options(delay=0.05 * n)
-            assert await (await job.dispatch()).result(20) == "done"
-        assert await (await second_time.dispatch()).result(20) == 2
-        await eventually(lambda: "foreign data under the keys of mail" in caplog.text)
-        await redis_client.unlink(stream)
-        assert await (await send.dispatch()).result(20) == "sent"
-    # What was running there was deleted with the stream: the operator's deed, not ours.
-    await redis_client.unlink(keys.live)
+            job = second_time.with_options(delay=0.05 * n)
+            assert await (await job.dispatch()).result(20) == 2
+        await eventually(lambda: "foreign data under the keys of default" in caplog.text)
+        async with redis_client.pipeline(transaction=True) as pipe:  # an operator puts back what was there
+            pipe.unlink(stream)
+            pipe.xgroup_create(stream, "taskrunner", "0", mkstream=True)
+            await pipe.execute()
+        assert await (await noop.dispatch()).result(20) == "done"
+    await redis_client.unlink(keys.live)  # of the job that was deleted with the stream
 
 
 async def test_foreign_data_that_was_there_before_the_start_is_told_and_survived(

@@ -108,6 +108,7 @@ async def test_a_full_server_costs_no_reservation(fleet: Fleet, own_server: Serv
         tasks.open_gate("gate")
         assert await job.result(20) == start.pid
     assert len(tasks.journal.lines("start")) == 1
+    assert "heartbeat failed" not in fleet.log(worker)
     await fleet.end(worker)
 
 

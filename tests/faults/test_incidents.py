@@ -21,9 +21,10 @@ async def test_heartbeats_survive_cut_connections_and_keep_their_jobs(fleet: Fle
     await tasks.seen(1, "start")
     async with own_server.client() as client, fleet.runner.start():  # which would take it
         await eventually(lambda: fleet.runner.ready)
-        for _ in range(6):
+        for _ in range(4):
             await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            await asyncio.sleep(0.5)  # six times: three reservations
+            await asyncio.sleep(0.3)
+        await asyncio.sleep(4)  # four reservations, in which a worker that beats no more loses it
         tasks.open_gate("gate")
         assert await job.result(20) == worker.pid
     assert len(tasks.journal.lines("start", job=job.id)) == 1
@@ -123,8 +124,9 @@ async def test_jobs_that_wait_for_their_time_are_not_late_after_a_restart_of_the
     async with fleet.runner.start(consume=False):
         soon = await tasks.quick.with_options(delay=1).dispatch("soon")
         later = await tasks.quick.with_options(delay=3).dispatch("later")
+        await asyncio.sleep(0.3)  # now the promoter knows when to look, and that will be in the outage
         persistent_server.kill()
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.5)
         await persistent_server.start()
         assert await soon.result(30) == "soon", "its time came while nobody was there"
         assert await later.result(30) == "later"

@@ -70,6 +70,7 @@ class Workshop:
         self.folder = folder
         self.journal = journal = Journal(folder)
         is_open = self._is_open
+        self._holding = 0
 
         @runner.task
         async def quick(ctx: JobContext, value: Any = None) -> Any:
@@ -105,12 +106,16 @@ class Workshop:
         async def hold(ctx: JobContext, gate: str) -> int:
             """Runs until its gate is open, for all or for its process."""
             journal.write("start", ctx)
+            self._holding += 1
             try:
                 while not is_open(gate):  # noqa: ASYNC110 - others open it, from other processes
-                    await asyncio.sleep(POLL)
+                    # A thousand that look a hundred times a second would take all of a processor.
+                    await asyncio.sleep(POLL * (1 + self._holding // 20))
             except asyncio.CancelledError:
                 journal.write("cancelled", ctx)
                 raise
+            finally:
+                self._holding -= 1
             journal.write("end", ctx)
             return os.getpid()
 

@@ -28,6 +28,16 @@ async def test_a_sweep_goes_through_any_number(place: Place) -> None:
     assert [one.entry_id for one in found] == [one.entry_id for one in arrivals]
 
 
+async def test_what_a_sweep_finds_is_taken_by_nobody_for_a_reservation(place: Place) -> None:
+    await place.store("two")
+    await place.dispatch(place.draft())
+    [arrival] = await place.fetch("one")
+    await place.fall_silent(arrival)
+    [found] = await (await place.store("one")).sweep(place.keys, "default")
+    assert await (await place.store("two")).reclaim(place.keys, "default", 100) == (False, [])
+    assert await place.pending() == [(found.entry_id.decode(), "one", 1)]
+
+
 async def test_a_sweep_shows_an_entry_that_is_gone_without_its_fields(place: Place) -> None:
     await place.dispatch(place.draft())
     [arrival] = await place.fetch("one")
