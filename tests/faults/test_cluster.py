@@ -14,7 +14,7 @@ from taskrunner import JobContext, JobFailed, JobNotFound, RedisConfigurationErr
 from taskrunner.store.connect import connect
 from taskrunner.store.keys import Keyspace
 from taskrunner.store.links import BlockingLink, Link
-from taskrunner.store.scripts import LEAD
+from taskrunner.store.scripts import SWEEP
 from tests.faults.load import Load
 from tests.faults.workshop import Fleet
 from tests.servers import Cluster, Node
@@ -133,8 +133,9 @@ async def test_a_key_that_has_gone_already_is_asked_for_at_its_new_node(cluster:
     await cluster.move_keys(owner, slot, target)
     for _ in range(10):
         assert await asyncio.gather(*(link.call(b"SCARD", key + "queues") for link in links)) == [4] * 4
-    assert await links[0].run(LEAD, [key + "leader"], ["me", 1000]) == 1, "a script that the new node doesn't know yet"
-    assert await asyncio.to_thread(blocking.run, LEAD, [key + "leader"], ["me", 1000]) == 1
+    sweep = SWEEP, [key + "stream:default"], ["group", "me", "-", 10]
+    assert await links[0].run(*sweep) == [], "a script that the new node doesn't know yet"
+    assert await asyncio.to_thread(blocking.run, *sweep) == []
     assert await owner.cluster("COUNTKEYSINSLOT", slot) == 0
     await cluster.end_migration(slot, target)
     assert await asyncio.gather(*(link.call(b"SCARD", key + "queues") for link in links)) == [4] * 4

@@ -10,8 +10,8 @@ import pytest
 import redis.asyncio
 
 from taskrunner import JobStatus, PayloadError, TaskRunner
-from taskrunner.store.links import Link
 from taskrunner.store.keys import PartitionKeys
+from taskrunner.store.links import Link
 from taskrunner.store.scripts import DISPATCH
 
 MakeRunner = Callable[..., TaskRunner]

@@ -10,8 +10,8 @@ import pytest
 import redis.asyncio
 
 from taskrunner import Job, JobNotFound, TaskRunner, session
-from taskrunner.store.links import Link
 from taskrunner.store.keys import PartitionKeys
+from taskrunner.store.links import Link
 from tests.waiting import eventually
 
 MakeRunner = Callable[..., TaskRunner]

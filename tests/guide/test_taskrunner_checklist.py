@@ -29,7 +29,7 @@ PROMISES: dict[str, tuple[str, ...]] = {
     ),
     "2 add gives the id; the length is a figure; what an operator deletes or purges harms nothing": (
         "features/test_queues.py::test_the_figures_count_what_waits_what_runs_and_what_is_dead",
-        "features/test_unique.py::test_a_key_whose_holder_an_operator_deleted_from_the_stream_is_taken_over_with_all_it_left",
+        "features/test_unique.py::test_a_key_whose_holder_an_operator_deleted_from_the_stream_is_taken_over_and_the_holder_has_failed",
         "store/test_reclaim_script.py::test_what_is_pending_but_gone_from_the_stream_is_acknowledged",
     ),
     "3 nothing to receive is no failure; a first delivery counts 1": (
