@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from taskrunner import TaskRunner
+from taskrunner.store.keys import Keyspace, PartitionKeys
 from tests.cli.terminal import Command
 from tests.faults.fixtures import own_server
 
-__all__ = ["command", "declared", "folder", "own_server"]
+__all__ = ["command", "declared", "folder", "keys", "own_server"]
 
 APP = """
 import asyncio
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 
 from taskrunner import TaskRunner
+from taskrunner.store.keys import Keyspace, PartitionKeys
 
 here = Path(__file__).parent
 runner = TaskRunner(os.environ["URL"], namespace=os.environ["NAMESPACE"], num_workers=4, reservation_timeout=0.5)
@@ -84,6 +86,11 @@ def command(folder: Path, url: str, namespace: str) -> Iterator[Callable[..., Co
     (folder / "gate").touch()
     for one in commands:
         one.close()
+
+
+@pytest.fixture
+def keys(namespace: str) -> PartitionKeys:
+    return Keyspace("taskrunner", namespace, 1).partitions[0]
 
 
 @pytest.fixture

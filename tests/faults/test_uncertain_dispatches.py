@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ async def _follows(primary: Server) -> bool:
 
 
 @contextmanager
-def silent(replica: Server) -> Iterator[None]:
+def silent(replica: Server) -> Generator[None]:
     """A replica that follows nobody, and a primary that waits for it for 0.3 s instead of 5."""
     replica.pause()
     with pytest.MonkeyPatch.context() as patch:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from taskrunner import QueueStats, RedisUnavailable, TaskRunner, current_job
+from taskrunner.store.audit import Auditor
 from taskrunner.store.store import BLOCK, Reader, Store
 from taskrunner.worker.inventory import Inventory
 from taskrunner.worker.settler import Settler
@@ -40,7 +41,7 @@ def errors_of(runner: TaskRunner) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("role", "owner", "method"),
     [("fetcher", Reader, "fetch"), ("settler", Settler, "_next"), ("promoter", Store, "promote"),
-     ("reclaimer", Store, "reclaim"), ("monitor", Store, "lead")],
+     ("reclaimer", Store, "reclaim"), ("auditor", Auditor, "page"), ("monitor", Store, "lead")],
 )  # fmt: skip
 async def test_a_role_that_fails_is_told_and_comes_back(
     role: str, owner: type, method: str, make_runner: Callable[..., TaskRunner], monkeypatch: pytest.MonkeyPatch
