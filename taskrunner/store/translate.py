@@ -29,8 +29,9 @@ def translate(error: BaseException, *, sent: bool = False) -> RedisError:
     if isinstance(error, theirs.OutOfMemoryError) or code == "OOM" or "-OOM " in text:  # 6.2 wraps a script's errors
         return QueueFull("Redis is out of memory and refused to take more; nothing was written. Free memory, or wait.")
     refused = (theirs.AuthenticationError, theirs.AuthorizationError, theirs.NoPermissionError)
-    inside_script = "has no permissions to run" in text  # there it is an ERR
-    if isinstance(error, refused) or code in ("NOAUTH", "WRONGPASS", "NOPERM", "DENIED") or inside_script:
+    # Where these are an ERR: inside a script, and for a command of more than 10 words from somebody not yet known.
+    unnamed = "has no permissions to run" in text or "unauthenticated" in text
+    if isinstance(error, refused) or code in ("NOAUTH", "WRONGPASS", "NOPERM", "DENIED") or unnamed:
         return RedisConfigurationError(f"Redis refuses this user ({_short(text)}); check user name, password and ACL")
     # By OpenSSL's own codes: a host may be called redis-ssl, and a link that ends in the middle is an outage.
     if ("[SSL: " in text and "EOF" not in text and "AFTER_CLOSE" not in text) or text.startswith("Invalid SSL"):

@@ -103,6 +103,8 @@ REFUSALS: list[tuple[bytes, type[RedisError], str]] = [
     (b"-NOGROUP No such key 'x' or consumer group 'y' in XREADGROUP with GROUP option", GroupMissing, "group is gone"),
     (b"-WRONGTYPE Operation against a key holding the wrong kind of value", RedisConfigurationError, "foreign data"),
     (b"-NOAUTH Authentication required.", RedisConfigurationError, "password"),
+    (b"-ERR Protocol error: unauthenticated multibulk length", RedisConfigurationError, "password"),
+    (b"-ERR Protocol error: unauthenticated multibulk length", RedisConfigurationError, "password"),
     (b"-WRONGPASS invalid username-password pair or user is disabled.", RedisConfigurationError, "password"),
     (b"-NOPERM User x has no permissions to run the 'xadd' command", RedisConfigurationError, "ACL"),
     (b"-ERR ACL failure in script: User x has no permissions to run the 'xadd' command script: 0f, on @user_script:1.",
