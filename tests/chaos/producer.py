@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from taskrunner import Job, JobError, QueueFull, RedisError, TaskRunner
+from taskrunner import DispatchUncertain, Job, JobError, RedisError, TaskRunner
 from tests.chaos.journal import Journal
 from tests.chaos.tasks import register
 
@@ -103,8 +103,10 @@ class Producer:
         try:
             async with asyncio.timeout(patience):
                 job = await task.dispatch(intent.kind, intent.serial, *intent.arguments)
-        except (RedisError, TimeoutError) as error:
-            self._fail(intent, call, "rejected" if isinstance(error, QueueFull) else "uncertain", error)
+        except (DispatchUncertain, TimeoutError) as error:
+            self._fail(intent, call, "uncertain", error)
+        except RedisError as error:
+            self._fail(intent, call, "rejected", error)  # which is said to mean that nothing was written
         else:
             self._succeed(intent, call, job)
 

@@ -166,4 +166,4 @@ async def test_sentinels_replace_a_killed_primary_which_comes_back_as_the_replic
         assert await sentinels.primary.command("GET", "kept") == b"1"
         await killed.start()
         await sentinels.followed()
-        assert (await killed.command("ROLE"))[0] == b"slave"
+        assert (await sentinels.replica.command("ROLE"))[0] == b"slave"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -105,9 +106,9 @@ class Sentinels:
         await self.primary.start()
         await self.replica.start()
         await self.replica.command("REPLICAOF", "127.0.0.1", self.primary.port)
-        await eventually(self._follows, DEADLINE)
+        await self._wait(self._follows)
         await asyncio.gather(*(sentinel.start() for sentinel in self.sentinels))
-        await eventually(self._know_each_other, DEADLINE)
+        await self._wait(self._know_each_other)
 
     def kill(self) -> None:
         """Ends everything that runs."""
@@ -116,7 +117,7 @@ class Sentinels:
 
     async def failover(self) -> None:
         """What an operator does: the replica becomes the primary. ``followed()`` waits until the other follows it."""
-        await eventually(self._begin_failover, DEADLINE)
+        await self._wait(self._begin_failover)
         await self.promoted()
 
     def kill_primary(self) -> Server:
@@ -127,13 +128,22 @@ class Sentinels:
     async def promoted(self) -> None:
         """Waits until the replica is the primary, and all sentinels say so. A server that was killed comes back as its
         replica when it is started again: ``await sentinels.replica.start()``, then ``followed()``."""
-        await eventually(self._promoted, DEADLINE)
+        await self._wait(self._promoted)
         self.primary, self.replica = self.replica, self.primary
 
     async def followed(self) -> None:
-        """Waits until the replica has caught up with the primary. The sentinels take some 10 s to tell a former primary
-        that it is a replica now."""
-        await eventually(self._follows, DEADLINE)
+        """Waits until the replica has caught up with the primary, whichever of the two the sentinels say that is by now
+        (on a machine that stands still for ``down_after`` they change their minds again). They take some 10 s to tell a
+        former primary that it is a replica."""
+        await self._wait(self._settled)
+
+    async def _wait(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        try:
+            await eventually(condition, DEADLINE)
+        except AssertionError as error:
+            for server in (*self.sentinels, *self.servers):
+                error.add_note(f"{server!r}:\n" + "\n".join(server.log().splitlines()[-20:]))
+            raise
 
     # -- conditions ------------------------------------------------------------------------------------------------
 
@@ -144,6 +154,12 @@ class Sentinels:
             return False  # it was just told to cut its connections
         follows: bool = state["role"] == "slave" and state["master_port"] == self.primary.port
         return follows and state["master_link_status"] == "up"
+
+    async def _settled(self) -> bool:
+        ports = {(await sentinel.watched())["port"] for sentinel in self.sentinels if sentinel.running}
+        if ports == {str(self.replica.port)}:
+            self.primary, self.replica = self.replica, self.primary
+        return ports == {str(self.primary.port)} and await self._follows()
 
     async def _know_each_other(self) -> bool:
         known = [await sentinel.watched() for sentinel in self.sentinels]
