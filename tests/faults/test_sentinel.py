@@ -101,6 +101,17 @@ async def test_after_a_killed_primary_all_go_on_at_the_one_that_follows(sentinel
         assert await (await fleet.tasks.quick.dispatch("at the end")).result(20) == "at the end"
 
 
+async def test_a_process_that_only_dispatches_finds_the_new_primary_by_itself(
+    sentinels: Sentinels, make_runner: Callable[..., TaskRunner]
+) -> None:
+    runner = make_runner(sentinels.url)
+    work = runner.declare("work")
+    await work.dispatch(1)
+    sentinels.kill_primary()
+    job = await work.dispatch(2)
+    assert await job.status() == "queued"
+
+
 async def test_what_a_failover_loses_is_told_and_blocks_nothing(sentinels: Sentinels, fleet: Fleet) -> None:
     unique = fleet.tasks.quick.with_options(unique=True)
     kept = await fleet.tasks.quick.with_options(delay=3600).dispatch("kept")
