@@ -157,7 +157,7 @@ class ClusterNodes(Deployment):
         self._slots[key_slot(key.encode())] = (host, port)
 
     def at(self, host: str, port: int) -> Target:
-        return self._login.at(host, port)
+        return self._login.at(host or self._seeds[0][0], port)  # a node may not know its own name
 
     def _read_map(self) -> None:
         """Asks one node after the other for the slot map: those that were in it, in any order, then the seeds."""

@@ -14,6 +14,7 @@ from .finding import Finding
 from .keys import PartitionKeys
 from .links import Link
 from .scripts import STATS, Script
+from .translate import redirection
 
 LEFT = 60_000
 """ms after which a throw-away key ends by itself, should its removal be forbidden."""
@@ -49,7 +50,7 @@ async def examine_rights(link: Link, deployment: Deployment, partition: Partitio
     """Whether the user may do all that taskrunner does. Raises RedisUnavailable."""
     commands = trials(partition)
     replies = await link.exchange(commands)
-    if isinstance(replies[0], theirs.MovedError | theirs.AskError):
+    if redirection(replies[0]) is not None:
         raise RedisUnavailable("the slot of the keys is on the move")
     refused = list(_refused(commands, replies))
     if not await _may_subscribe(deployment, partition):

@@ -16,7 +16,7 @@ from redis import exceptions as theirs
 
 from .deployment import Deployment
 from .scripts import Script
-from .translate import translate
+from .translate import Redirection, redirection, translate
 
 CALL_TIMEOUT = 10.0
 """Seconds after which a call that got no answer has failed. A script takes milliseconds; this is for dead networks."""
@@ -92,15 +92,14 @@ class Link:
                             connection = await self._open()
                         sent = True
                         replies = await _exchange(connection, commands)
-                        first = replies[0]
-                        if isinstance(first, theirs.MovedError):
-                            await self._drop()
-                            self._deployment.moved(self._key, first.host, first.port)
-                            self._failed = False  # it was told where to go, there is nothing to search for
-                        elif isinstance(first, theirs.AskError):
-                            return await self._ask(first, commands)
-                        else:
+                        there = redirection(replies[0])
+                        if there is None:
                             break
+                        if not there.moved:
+                            return await self._ask(there, commands)
+                        await self._drop()
+                        self._deployment.moved(self._key, there.host, there.port)
+                        self._failed = False  # it was told where to go, there is nothing to search for
             except _FAILURES as error:
                 await self._drop()
                 raise translate(error, sent=sent) from None
@@ -112,10 +111,10 @@ class Link:
                     await self._drop()  # look for the primary anew
             return replies
 
-    async def _ask(self, ask: theirs.AskError, commands: list[Any]) -> list[Any]:
+    async def _ask(self, there: Redirection, commands: list[Any]) -> list[Any]:
         """The slot is on its way to another node, and our key has gone already. ASKING holds for one command, on the
         same connection; the slot itself is still the old node's, so this connection serves once."""
-        connection = self._deployment.at(ask.host, ask.port).asynchronous()
+        connection = self._deployment.at(there.host, there.port).asynchronous()
         try:
             await connection.connect()
             asking = [part for command in commands for part in ((b"ASKING",), command)]
@@ -182,7 +181,7 @@ async def _exchange(connection: Any, commands: list[Any]) -> list[Any]:
 
 def _role_changed(error: theirs.ResponseError) -> bool:
     # By class: the client takes the code off the texts it knows. In the text: 6.2 wraps a script's errors.
-    if isinstance(error, (theirs.ReadOnlyError, theirs.MasterDownError, theirs.MovedError)):
+    if isinstance(error, (theirs.ReadOnlyError, theirs.MasterDownError)) or redirection(error):
         return True
     return "-READONLY" in str(error) or str(error).startswith("UNBLOCKED")
 
@@ -210,14 +209,15 @@ class BlockingLink:
             return self._exchange(self._connection, command)
         except theirs.NoScriptError:
             raise
-        except theirs.AskError as ask:
-            return self._ask(ask, command)
         except (TimeoutError, theirs.RedisError, OSError) as error:
+            there = redirection(error)
+            if there is not None and not there.moved:
+                return self._ask(there, command)
             self.close()  # also for MOVED: the next call looks for the slot anew
             raise translate(error) from None
 
-    def _ask(self, ask: theirs.AskError, command: Any) -> Any:
-        connection = self._deployment.at(ask.host, ask.port).blocking(self._timeout)
+    def _ask(self, there: Redirection, command: Any) -> Any:
+        connection = self._deployment.at(there.host, there.port).blocking(self._timeout)
         try:
             connection.connect()
             self._exchange(connection, (b"ASKING",))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from redis import exceptions as theirs
 
 from ..errors import QueueFull, RedisConfigurationError, RedisError, RedisUnavailable
@@ -13,6 +15,30 @@ class GroupMissing(RedisUnavailable):
 
 class Unanswered(RedisUnavailable):
     """The connection failed after the command went out: it may or may not have been carried out."""
+
+
+@dataclass(frozen=True)
+class Redirection:
+    """A node of a cluster says who has the slot; nothing was done. ``moved``: for good, and not for one command."""
+
+    moved: bool
+    host: str
+    port: int
+
+
+def redirection(reply: object) -> Redirection | None:
+    """What an error reply says of where to go; None when it is something else."""
+    if not isinstance(reply, theirs.ResponseError):
+        return None
+    moved = isinstance(reply, theirs.MovedError)
+    if isinstance(reply, theirs.AskError):  # of which MovedError is one
+        return Redirection(moved, str(reply.host), int(reply.port))
+    # Before its version 6 the client left them as they came, outside of its own cluster client.
+    words = str(reply).split()
+    if len(words) != 3 or words[0] not in ("MOVED", "ASK"):
+        return None
+    host, _, port = words[2].rpartition(":")
+    return Redirection(words[0] == "MOVED", host, int(port))
 
 
 def translate(error: BaseException, *, sent: bool = False) -> RedisError:

@@ -14,7 +14,7 @@ from taskrunner.errors import RedisError
 from taskrunner.store.connect import connect
 from taskrunner.store.links import Link
 from taskrunner.store.scripts import STATS
-from taskrunner.store.translate import GroupMissing, Unanswered
+from taskrunner.store.translate import GroupMissing, Redirection, Unanswered, redirection
 from tests.servers import free_port
 
 
@@ -166,3 +166,20 @@ async def test_plain_where_tls_is_asked_for_is_told_as_such(parrot: Any) -> None
     _, link = await parrot(b"-ERR unknown command\r\n", "rediss")
     with pytest.raises(RedisConfigurationError, match="TLS"):
         await link.call(b"PING")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (redis.exceptions.ResponseError("MOVED 10734 127.0.0.1:13294"), Redirection(True, "127.0.0.1", 13294)),
+        (redis.exceptions.ResponseError("ASK 10734 ::1:13294"), Redirection(False, "::1", 13294)),
+        (redis.exceptions.ResponseError("MOVED 10734 :6379"), Redirection(True, "", 6379)),
+        (redis.exceptions.MovedError("10734 127.0.0.1:13294"), Redirection(True, "127.0.0.1", 13294)),
+        (redis.exceptions.AskError("10734 127.0.0.1:13294"), Redirection(False, "127.0.0.1", 13294)),
+        (redis.exceptions.ResponseError("MOVED on"), None),
+        (redis.exceptions.ConnectionError("MOVED 10734 127.0.0.1:13294"), None),
+        ([b"MOVED"], None),
+    ],
+)
+def test_where_to_go_in_a_cluster_is_read_whether_the_client_knows_the_reply_or_not(error: Any, told: Any) -> None:
+    assert redirection(error) == told

@@ -187,7 +187,7 @@ MUTANTS = (
         "moved-slot-lost",
         "a slot that moves to another node is an error",
         "taskrunner/store/links.py",
-        "self._deployment.moved(self._key, first.host, first.port)",
+        "self._deployment.moved(self._key, there.host, there.port)",
         "pass",
         ("tests/faults/test_cluster.py::test_a_key_that_has_gone_already_is_asked_for_at_its_new_node",),
     ),
