@@ -8,9 +8,7 @@ import json
 import sys
 from typing import Any
 
-from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from ..errors import RedisConfigurationError, RedisError
@@ -18,7 +16,7 @@ from ..runner import TaskRunner
 from ..store.examine import Subject, examine
 from ..store.finding import Finding, some
 from ..store.repair import Repaired, repair
-from .console import make_console
+from .console import make_console, make_table
 
 OK, FAILURE, USAGE = 0, 1, 2
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
@@ -62,15 +60,7 @@ def plain(namespace: str, found: list[Finding], repaired: Repaired | None) -> di
 
 def picture(namespace: str, found: list[Finding], repaired: Repaired | None) -> Group:
     """One line per finding, after what was mended."""
-    table = Table(
-        title=f"Examination of {namespace}",
-        title_justify="left",
-        title_style="bold",
-        header_style="dim",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-    )
+    table = make_table(f"Examination of {namespace}")
     table.add_column("check", style="cyan", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("found", overflow="fold")

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -21,7 +20,7 @@ from rich.text import Text
 from ..errors import RedisConfigurationError, RedisError, RedisUnavailable
 from ..forecast import QueueStats, TaskStats
 from ..runner import TaskRunner
-from .console import make_console
+from .console import make_console, make_table
 from .durations import show_duration, show_rate
 
 EVERY = 1.0
@@ -131,20 +130,8 @@ def picture(namespace: str, found: list[QueueStats], limit: float | None = None)
     return Group(_queues(namespace, found, limit), Text(), *_tasks(found))
 
 
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        header_style="dim",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-    )
-
-
 def _queues(namespace: str, found: list[QueueStats], limit: float | None) -> Table:
-    table = _table(f"Queues of {namespace}")
+    table = make_table(f"Queues of {namespace}")
     table.add_column("queue", style="cyan", no_wrap=True)
     for name in ("waiting", "running", "scheduled", "dead"):
         table.add_column(name, justify="right")
@@ -170,7 +157,7 @@ def _tasks(found: list[QueueStats]) -> Iterator[Table]:
     rows = [(stats.queue, name, task) for stats in found for name, task in sorted(stats.per_task.items())]
     if not rows:
         return
-    table = _table("Tasks")
+    table = make_table("Tasks")
     for name in ("task", "queue"):
         table.add_column(name, style="cyan" if name == "task" else "", no_wrap=True)
     for name in ("waiting", "average", "95 % under", "succeeded", "failed", "retried"):

@@ -26,6 +26,7 @@ from .batches import Batches
 from .clock import ServerClock
 from .confirm import ConfirmedBatches, Unconfirmed
 from .deployment import Deployment
+from .finding import facts
 from .inspect import Inspection
 from .items import SettlementItems, add_draft
 from .keys import Keyspace, PartitionKeys
@@ -121,14 +122,8 @@ class Store:
 
     async def evicts(self) -> str:
         """The server's policy for what it deletes when its memory is full, if it may delete our keys; else nothing."""
-        try:
-            text: bytes = await self._controls[0].call(b"INFO", b"memory")
-        except RedisUnavailable:
-            raise
-        except RedisError:
-            return ""  # an ACL may forbid to ask
-        policies = [line[17:] for line in text.decode().splitlines() if line.startswith("maxmemory_policy:")]
-        return next((policy for policy in policies if policy != "noeviction"), "")
+        policy = (await facts(self._controls[0], "memory") or {}).get("maxmemory_policy", "")
+        return "" if policy == "noeviction" else policy
 
     async def close(self) -> None:
         for batches in (*chain.from_iterable(self._dispatches), *self._settles):
