@@ -11,8 +11,14 @@ TaskRunnerError
 │   ├── TaskOptionError           an option that doesn't exist, or a value that it can't have
 │   ├── DuplicateTask             two tasks with one name
 │   ├── UnknownTask               dispatch by a name that nobody registered or declared
+│   ├── QueueConflict             a queue with two different numbers for its `concurrency`
+│   ├── ScheduleError             a schedule that can't be: bad cron text, time zone or interval
+│   │   └── ScheduleExists        there is one already for this task and lock key
 │   ├── AlreadyStarted            start() while the runner runs
 │   └── NotInJob                  current_job() outside a job
+├── NotFound                      no dead letter or schedule of that name
+├── UniqueConflict                an equal job is alive, so this one can't run again now
+├── QueueBusy                     the queue would make the job wait longer than its `max_wait`
 ├── PayloadError                  arguments or a result that can't travel
 │   └── PayloadTooLarge           ... because they are too big
 ├── JobError                      what waiting for a job can come to
@@ -23,6 +29,7 @@ TaskRunnerError
 │   ├── ResultNotKept             it has `ignore_result`
 │   └── ResultTimeout             it has not ended yet
 ├── JobTimeout                    a run took longer than the task's `timeout`
+├── ProcessCrashed                the process that ran a job with pool="process" died
 └── Signal                        what a task raises to say what happens next
     ├── Retry                     run me again, as after an error
     ├── Snooze                    run me again later, this was no attempt
@@ -103,12 +110,54 @@ class UnknownTask(UsageError, LookupError):
     """A job was dispatched by a name that is neither registered nor declared."""
 
 
+class QueueConflict(UsageError, ValueError):
+    """Two tasks of one queue ask for a different ``concurrency``; how many of a queue run at once is one number."""
+
+
+class ScheduleError(UsageError, ValueError):
+    """A schedule that can't be: cron text that can't be read or never comes true, an unknown time zone, no interval."""
+
+
+class ScheduleExists(ScheduleError):
+    """There is a schedule already for this task and lock key, under another name."""
+
+
 class AlreadyStarted(UsageError):
     """``start()`` was called while the runner runs."""
 
 
 class NotInJob(UsageError, LookupError):
     """``current_job()`` was called outside a job."""
+
+
+# -- what is in the way ---------------------------------------------------------------------------------------
+
+
+class NotFound(TaskRunnerError, LookupError):
+    """There is no dead letter of that id, or no schedule of that name."""
+
+
+class UniqueConflict(TaskRunnerError):
+    """A job can't run again now because an equal one is alive, whose id is ``job_id``. Nothing was changed."""
+
+    def __init__(self, message: str, job_id: str) -> None:
+        super().__init__(message, job_id)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class QueueBusy(TaskRunnerError):
+    """The job would wait longer than its ``max_wait``; nothing was written. ``eta``: seconds that the queue will take
+    to drain, ``inf`` when nobody consumes."""
+
+    def __init__(self, message: str, eta: float) -> None:
+        super().__init__(message, eta)
+        self.eta = eta
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 # -- payloads and results ------------------------------------------------------------------------------------
@@ -164,6 +213,11 @@ class ResultTimeout(JobError, TimeoutError):
 
 class JobTimeout(TaskRunnerError, TimeoutError):
     """A run took longer than the task's ``timeout`` and was cancelled; it counts as a failure."""
+
+
+class ProcessCrashed(TaskRunnerError):
+    """The process that ran a job with ``pool="process"`` died before it had an answer; counts as a failure of that
+    job."""
 
 
 # -- what a task raises to say what happens next -------------------------------------------------------------

@@ -24,10 +24,19 @@ PROMISED = {
         "RedisConfigurationError",
         "EmbeddedServerError",
     },
-    "errors of use": {"UsageError", "TaskOptionError", "DuplicateTask", "UnknownTask", "AlreadyStarted", "NotInJob"},
+    "errors of use": {
+        *("QueueConflict", "ScheduleError", "ScheduleExists"),
+        "UsageError",
+        "TaskOptionError",
+        "DuplicateTask",
+        "UnknownTask",
+        "AlreadyStarted",
+        "NotInJob",
+    },
     "errors of jobs": {
         *("TaskRunnerError", "PayloadError", "PayloadTooLarge", "JobError", "JobFailed", "JobCancelled", "JobExpired"),
-        *("JobNotFound", "ResultNotKept", "ResultTimeout", "JobTimeout"),
+        *("JobNotFound", "ResultNotKept", "ResultTimeout", "JobTimeout", "ProcessCrashed"),
+        *("NotFound", "UniqueConflict", "QueueBusy"),
     },
     "version": {"__version__"},
 }
