@@ -84,7 +84,7 @@ def runner(make_runner: Callable[..., TaskRunner]) -> TaskRunner:
 async def nothing_left_behind(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """After every test that used the shared server: no pending entry, no consumer, no key outside the permanent set.
 
-    A test that leaves jobs or dead letters on purpose says so: ``@pytest.mark.leaves("dead:", "dead-letters:")``.
+    A test that leaves jobs or dead letters on purpose says so: ``@pytest.mark.leaves("dead")``.
     """
     if "namespace" not in request.fixturenames:
         yield

@@ -56,9 +56,7 @@ class Auditor:
         queues = sorted(name.decode() for name in await self.link.call(b"SMEMBERS", partition.queues))
         keys = [partition.janitor, partition.live, partition.watchers, partition.workers]
         for queue in queues:
-            names = partition.queue(queue)
-            keys += [names.stream, names.due, names.letters, names.dead, names.dead_letters]
-            keys += [names.waiting, names.rates]
+            keys += partition.queue(queue).buried
         beat, rest = round(self.beat * 1000), round(self.beat * 1000 * REST_BEATS)
         arguments = [self.group, self.caller, how, cursor, round(self.reservation * 1000), beat, rest]
         arguments += [int(not self.trail), round(self.result_ttl * 1000) or 1, partition.prefix, *queues]

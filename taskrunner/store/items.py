@@ -103,7 +103,7 @@ class SettlementItems:
             self.items.append(envelope.id)
             operations += "u"
         if isinstance(outcome, Failed):
-            self.items += wire.bury(delivery, outcome, self._now)
+            self._bury(delivery, outcome)
             operations += "d"
         return operations
 
@@ -125,7 +125,8 @@ class SettlementItems:
         return wire.Ended(state, envelope.task, delivery.queue, envelope.attempt, *times, error, b"")
 
     def _later(self, envelope: Envelope, delay: float, state: str) -> str:
-        self.items += (envelope.id, round(delay * 1000), state if envelope.flags & TRACKED else "", _kept(envelope))
+        tracked = "1" if envelope.flags & TRACKED else "0"
+        self.items += (envelope.id, round(delay * 1000), state, tracked, _kept(envelope))
         return "l"
 
     def _again(self, envelope: Envelope) -> str:
@@ -139,11 +140,15 @@ class SettlementItems:
             return
         if isinstance(outcome, Failed):
             self.items += (delivery.entry_id, delivery.deliveries, "-d", "", 0)
-            self.items += wire.bury(delivery, outcome, self._now)
+            self._bury(delivery, outcome)
             return
         delay = outcome.delay if isinstance(outcome, Released) else 0.0
         self.items += (delivery.entry_id, delivery.deliveries, "-l", "", 0)
-        self.items += (_stray_id(delivery), round(delay * 1000), "", _kept_stray(delivery, self._now))
+        self.items += (_stray_id(delivery), round(delay * 1000), "s", "0", _kept_stray(delivery, self._now))
+
+    def _bury(self, delivery: Delivery | Unreadable, outcome: Failed) -> None:
+        id, record = wire.bury(delivery, outcome, self._now)
+        self.items += (id, delivery.envelope.task if isinstance(delivery, Delivery) else "", record)
 
 
 def _carry(delivery: Delivery, attempt: int) -> Envelope:

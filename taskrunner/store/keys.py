@@ -4,8 +4,14 @@
     stream:QUEUE                stream   permanent                     the jobs that are ready        settle (entries)
     due:QUEUE                   zset     while jobs wait               job id -> due time in ms       promote
     letters:QUEUE               hash     while jobs wait               job id -> its letter           promote
+    retrying:QUEUE              zset     while jobs wait               those of due that are retries  promote
+    tallies:QUEUE               hash     while jobs wait               state and task -> how many     promote
     dead:QUEUE                  zset     while there are dead letters  job id -> when it failed, ms   the operator
     dead-letters:QUEUE          hash     while there are dead letters  job id -> its record           the operator
+    dead-tasks:QUEUE            zset     while there are dead letters  task, instant, id; by name     the operator
+    succeeded:QUEUE             list     result_ttl                    the latest ids, newest first   expiry
+    cancelled:QUEUE             list     result_ttl                    the same                       expiry
+    expired:QUEUE               list     result_ttl                    the same                       expiry
     waiting:QUEUE               hash     permanent                     task -> jobs not yet settled   -
     runs:QUEUE                  hash     permanent                     task -> run times, counts      -
     rates:QUEUE                 hash     permanent                     arrivals, completions          -
@@ -13,9 +19,11 @@
     watchers                    hash     while somebody waits          job id -> channels to tell     settle
     job:ID                      string   result_ttl                    outcome of a job               expiry
     unique:DIGEST               string   while its job lives           id of the job that holds it    settle
+    next:DIGEST                 string   while a job waits for that    id of the job that waits       settle
     period:DIGEST               string   unique_for                    id of the job that took it     expiry
     batch:CLIENT                string   10 minutes                    last batch and its reply       expiry
     queues                      set      permanent                     names of the queues            -
+    paused                      set      while some queue is paused    names of those, * for all      resume
     workers                     zset     while workers live            worker -> alive until, ms      leave, reclaim
     worker-facts                hash     while workers live            worker -> facts about it       leave, reclaim
     janitor                     hash     permanent                     cursors, grace, turns, counts  -
@@ -33,8 +41,14 @@ KINDS = {
     "stream:": "stream",
     "due:": "zset",
     "letters:": "hash",
+    "retrying:": "zset",
+    "tallies:": "hash",
     "dead:": "zset",
     "dead-letters:": "hash",
+    "dead-tasks:": "zset",
+    "succeeded:": "list",
+    "cancelled:": "list",
+    "expired:": "list",
     "waiting:": "hash",
     "runs:": "hash",
     "rates:": "hash",
@@ -42,9 +56,11 @@ KINDS = {
     "watchers": "hash",
     "job:": "string",
     "unique:": "string",
+    "next:": "string",
     "period:": "string",
     "batch:": "string",
     "queues": "set",
+    "paused": "set",
     "workers": "zset",
     "worker-facts": "hash",
     "janitor": "hash",
@@ -52,26 +68,41 @@ KINDS = {
 }
 """Name, or beginning of the names, and type of every key."""
 
-EXPIRING = ("job:", "period:", "batch:", "leader")
+EXPIRING = ("job:", "succeeded:", "cancelled:", "expired:", "period:", "batch:", "leader")
 """Beginnings of the names that end by expiry."""
 
 PERMANENT = ("stream:", "waiting:", "runs:", "rates:", "queues", "janitor")
 """Beginnings of the names that stay after a drain."""
 
 
+FIELDS = ("stream", "due", "letters", "retrying", "tallies", "waiting", "rates")
+DEAD = ("dead", "dead_letters", "dead_tasks")
+ENDED = ("runs", "succeeded", "cancelled", "expired")
+"""The keys of a queue, in the order in which the scripts take them; most need only the first ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueueKeys:
-    """The keys of one queue in one partition."""
+    """The keys of one queue in one partition. ``ready``, ``buried`` and ``all`` are the first 7, 10 and 14 of them."""
 
     queue: str
     stream: str
     due: str
     letters: str
+    retrying: str
+    tallies: str
+    waiting: str
+    rates: str
     dead: str
     dead_letters: str
-    waiting: str
+    dead_tasks: str
     runs: str
-    rates: str
+    succeeded: str
+    cancelled: str
+    expired: str
+    ready: tuple[str, ...]
+    buried: tuple[str, ...]
+    all: tuple[str, ...]
 
 
 class PartitionKeys:
@@ -83,6 +114,7 @@ class PartitionKeys:
         self.live = self.prefix + "live"
         self.watchers = self.prefix + "watchers"
         self.queues = self.prefix + "queues"
+        self.paused = self.prefix + "paused"
         self.workers = self.prefix + "workers"
         self.worker_facts = self.prefix + "worker-facts"
         self.janitor = self.prefix + "janitor"
@@ -94,8 +126,8 @@ class PartitionKeys:
     def queue(self, name: str) -> QueueKeys:
         keys = self._queues.get(name)
         if keys is None:
-            kinds = ("stream", "due", "letters", "dead", "dead-letters", "waiting", "runs", "rates")
-            keys = self._queues[name] = QueueKeys(name, *(f"{self.prefix}{kind}:{name}" for kind in kinds))
+            all = tuple(f"{self.prefix}{field.replace('_', '-')}:{name}" for field in (*FIELDS, *DEAD, *ENDED))
+            keys = self._queues[name] = QueueKeys(name, *all, all[: len(FIELDS)], all[: len(FIELDS + DEAD)], all)
         return keys
 
     def job(self, id: str) -> str:

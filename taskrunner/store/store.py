@@ -31,13 +31,12 @@ from .inspect import Inspection
 from .items import SettlementItems, add_draft
 from .keys import Keyspace, PartitionKeys
 from .links import Link
-from .scripts import DISPATCH, JOIN, LEAD, LEAVE, PROMOTE, RECLAIM, SETTLE, SWEEP, TRIM
+from .reader import Reader
+from .scripts import DISPATCH, JOIN, LEAD, LEAVE, PAUSE, PROMOTE, RECLAIM, SETTLE, SWEEP, TRIM
 from .translate import Unanswered
 
 BATCH = 200
 """Most items of one script call: about a millisecond of server time."""
-BLOCK = 2.0
-"""Seconds that a fetch may wait on the server. A reader that is frozen in it can swallow a batch, so it is short."""
 BATCH_BYTES = 1_000_000
 """Most bytes of letters in one script call, unless one alone has more: some milliseconds of server time."""
 PROMOTED = 200
@@ -58,6 +57,16 @@ class StoreOptions:
     result_ttl: float
     delete_on_ack: bool
     audit_age: float = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a worker finds: the ``lanes`` there are, the ``foreign`` ones of them, which hold what is no stream, and the
+    queues that are ``paused`` (``*``: all)."""
+
+    lanes: Sequence[str]
+    foreign: Sequence[str]
+    paused: frozenset[str]
 
 
 class Store:
@@ -104,21 +113,29 @@ class Store:
         seconds, micros = await self._controls[0].call(b"TIME")
         self.clock.learn(int(seconds) * 1000 + int(micros) / 1000)
 
-    async def prepare(self, partition: PartitionKeys, queues: Sequence[str]) -> Sequence[str]:
-        """Makes streams and groups that don't exist; from the first entry, so that what is already there is seen.
+    async def prepare(self, partition: PartitionKeys, lanes: Sequence[str], further: Sequence[str] = ()) -> Joined:
+        """Makes the streams and groups of these lanes, and of the ``further`` ones that somebody has made; from the
+        first entry, so that what is already there is seen. Returns what there is.
 
-        Returns the queues that can be read. Raises RedisConfigurationError when strangers hold the streams of all.
+        Raises RedisConfigurationError when strangers hold the streams of all.
         """
-        keys = [partition.queues, partition.workers, *(partition.queue(queue).stream for queue in queues)]
-        reply: list[bytes] = await self._controls[partition.number].run(JOIN, keys, [self.options.group, *queues])
-        foreign = [name.decode() for name in reply]
-        if not foreign:
-            return queues
-        if len(foreign) == len(queues):
-            names = ", ".join(partition.queue(queue).stream for queue in foreign)
-            text = f"foreign data under our keys ({names}: no stream); use another namespace or key_prefix"
+        names = [*lanes, *further]
+        keys = [partition.queues, partition.workers, partition.paused, *(partition.queue(one).stream for one in names)]
+        arguments: list[Any] = [self.options.group, partition.wake]
+        for n, name in enumerate(names):
+            arguments += (name, int(n < len(lanes)))
+        reply: list[list[bytes]] = await self._controls[partition.number].run(JOIN, keys, arguments)
+        known, foreign, paused = ([name.decode() for name in names] for names in reply)
+        if len(foreign) == len(known):
+            strange = ", ".join(partition.queue(lane).stream for lane in foreign)
+            text = f"foreign data under our keys ({strange}: no stream); use another namespace or key_prefix"
             raise RedisConfigurationError(text)
-        return [queue for queue in queues if queue not in foreign]
+        return Joined(known, foreign, frozenset(paused))
+
+    async def pause(self, partition: PartitionKeys, queue: str, *, paused: bool) -> bool:
+        """Pauses a queue (``*``: all) or lets it go on. Returns whether that changed something."""
+        keys, how = [partition.paused, partition.workers], "pause" if paused else "resume"
+        return bool(await self._controls[partition.number].run(PAUSE, keys, [how, queue, partition.wake]))
 
     async def evicts(self) -> str:
         """The server's policy for what it deletes when its memory is full, if it may delete our keys; else nothing."""
@@ -144,16 +161,7 @@ class Store:
         """
         keys = self.keyspace.partitions[partition]
         names = keys.queue(queue)
-        fixed = [
-            names.stream,
-            keys.live,
-            keys.queues,
-            names.waiting,
-            names.rates,
-            names.due,
-            names.letters,
-            keys.janitor,
-        ]
+        fixed = [keys.live, keys.queues, keys.janitor, *names.ready]
         items: list[Any] = [queue, keys.wake]
         for draft in drafts:
             add_draft(draft, wire.seal(draft.envelope), fixed, items, keys)
@@ -172,7 +180,9 @@ class Store:
 
     def reader(self, partition: PartitionKeys) -> Reader:
         """A reader for one partition, with a connection of its own."""
-        return Reader(self._link(partition), self._controls[partition.number], partition, self.options)
+        options = self.options
+        control = self._controls[partition.number]
+        return Reader(self._link(partition), control, partition, options.group, options.worker_id, options.beat)
 
     async def settle(
         self, partition: int, queue: str, settlements: Sequence[Settlement], held: int, load: Load, patience: float
@@ -183,10 +193,9 @@ class Store:
         built = SettlementItems(keys, self.clock.now(), self.options.result_ttl)
         for settlement in settlements:
             built.add(settlement)
-        fixed = [names.stream, keys.live, keys.watchers, names.waiting, names.runs, names.rates]
-        fixed += [names.due, names.letters, names.dead, names.dead_letters, *built.keys]
+        fixed = [keys.live, keys.watchers, keys.janitor, *names.all, *built.keys]
         head = [self.options.group, self.options.worker_id, held, int(self.options.delete_on_ack), queue, keys.wake]
-        head += [round(load.busy * 1e6), round(load.occupied * 1e6), load.jobs, load.slots]
+        head += [round(load.busy * 1e6), round(load.occupied * 1e6), load.jobs, load.slots, keys.prefix]
         verdicts: bytes = await self._settles[partition].send(SETTLE, fixed, head + built.items, patience)
         return verdicts
 
@@ -194,8 +203,7 @@ class Store:
         """Moves up to 200 due jobs of a queue into its stream. Returns how many, seconds until the next is due, and how
         many of them could only be ended as failed: what was kept of them is gone."""
         names = partition.queue(queue)
-        keys = [names.due, names.letters, names.stream, partition.live, names.waiting, names.rates, partition.watchers]
-        keys += [names.dead, names.dead_letters, partition.janitor]
+        keys = [partition.live, partition.watchers, partition.janitor, *names.buried]
         control, ttl = self._controls[partition.number], round(self.options.result_ttl * 1000) or 1
         arguments = [PROMOTED, queue, BATCH_BYTES, ttl, partition.prefix]
         moved, wait, now, lost = await control.run(PROMOTE, keys, arguments)
@@ -277,58 +285,3 @@ def _arrivals(triples: Sequence[Any], queue: str, partition: int, asked: float) 
         wire.arrive(triples[n], triples[n + 1 + 1], triples[n + 1], queue, partition, asked)
         for n in range(0, len(triples), 3)
     ]
-
-
-class Reader:
-    """Reads the streams of one partition for one worker."""
-
-    def __init__(self, link: Link, control: Link, partition: PartitionKeys, options: StoreOptions) -> None:
-        self._link = link
-        self._control = control
-        self._head = (b"XREADGROUP", b"GROUP", options.group, options.worker_id, b"COUNT")
-        self.partition = partition
-        self.options = options
-
-    async def fetch(self, queues: Sequence[str], count: int, block: float | None = BLOCK) -> list[Arrival]:
-        """Up to ``count`` new entries of each queue; waits up to ``block`` seconds for the first (None: not at all).
-
-        Raises GroupMissing when the server was emptied. After any RedisUnavailable entries may be pending for this
-        worker without its knowing: sweep.
-        """
-        command: list[Any] = [*self._head, count]
-        if block is not None:
-            if self._link.client_id is None:
-                await self._identify()
-            # For a beat at most: what was asked for three beats ago counts as too old to be started.
-            command += (b"BLOCK", max(1, round(min(block, self.options.beat) * 1000)))
-        streams = [self.partition.queue(queue).stream for queue in queues]
-        asked = time.monotonic()
-        reply = await self._link.call(
-            *command, b"STREAMS", *streams, *(b">" for _ in streams), timeout=(block or 0) + 3
-        )
-        if not reply:
-            return []
-        if len(streams) == 1:
-            return self._arrived(reply[0][1], queues[0], asked)
-        names = {stream.encode(): queue for stream, queue in zip(streams, queues, strict=True)}
-        return [arrival for stream, rows in reply for arrival in self._arrived(rows, names[stream], asked)]
-
-    def _arrived(self, rows: list[Any], queue: str, asked: float) -> list[Arrival]:
-        arrive, number = wire.arrive, self.partition.number
-        return [arrive(row[0], row[1], 1, queue, number, asked) for row in rows]
-
-    async def _identify(self) -> None:
-        try:
-            await self._link.identify()
-        except RedisUnavailable:
-            raise
-        except RedisError:
-            self._link.client_id = 0  # an ACL may forbid it: then a stop waits until the block ends
-
-    async def unblock(self) -> None:
-        """Ends a fetch that waits on the server, as if its time were over. Best effort."""
-        if self._link.client_id:
-            try:
-                await self._control.call(b"CLIENT", b"UNBLOCK", self._link.client_id, timeout=2)
-            except (RedisError, theirs.RedisError):
-                pass

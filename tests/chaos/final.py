@@ -28,7 +28,7 @@ async def read(stage: Stage, history: History, backlog: str) -> Final:
     try:
         records = await _records(client, stage.keys, history.ids())
         dead = await _dead(client, stage.keys)
-        left = await leftovers(client, plan.runner_options["namespace"], ("dead:", "dead-letters:"))
+        left = await leftovers(client, plan.runner_options["namespace"], ("dead"))
     finally:
         await client.aclose()
     return Final(records, await _figures(stage.server.url, plan), dead, left, backlog, noise(stage))

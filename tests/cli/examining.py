@@ -15,7 +15,7 @@ from taskrunner.store.keys import PartitionKeys
 from taskrunner.store.repair import Repaired, repair
 
 MakeRunner = Callable[..., TaskRunner]
-LEFT = pytest.mark.leaves("stream:default", "live", "due:", "letters:", "dead:", "dead-letters:", "unique:")
+LEFT = pytest.mark.leaves("stream:default", "live", "due:", "letters:", "retrying:", "tallies:", "dead", "unique:")
 
 
 async def findings(runner: TaskRunner, **subject: Any) -> dict[str, tuple[str, str]]:

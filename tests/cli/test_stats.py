@@ -16,7 +16,7 @@ from tests.cli.terminal import Command
 from tests.waiting import eventually
 
 Start = Callable[..., Command]
-JOBS_WAIT = pytest.mark.leaves("stream:default", "stream:mails", "live", "due:", "letters:")
+JOBS_WAIT = pytest.mark.leaves("stream:default", "stream:mails", "live", "due:", "letters:", "retrying:", "tallies:")
 NOWHERE = "redis://127.0.0.1:1"
 
 

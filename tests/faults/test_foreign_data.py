@@ -70,7 +70,7 @@ async def add(client: redis.asyncio.Redis, keys: PartitionKeys, fields: list[byt
     return entry.decode()
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 @pytest.mark.parametrize("fields", LETTERS.values(), ids=LETTERS)
 async def test_an_entry_that_cannot_be_read_is_dead_lettered_whole_and_the_next_job_runs(
     fields: list[bytes], runner: TaskRunner, noop: Any, keys: PartitionKeys, redis_client: redis.asyncio.Redis
@@ -86,7 +86,7 @@ async def test_an_entry_that_cannot_be_read_is_dead_lettered_whole_and_the_next_
     assert (letter.reason, letter.task, letter.args) == ("unreadable", "", [])
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 async def test_entries_of_strangers_among_jobs_cost_no_job(
     runner: TaskRunner, noop: Any, keys: PartitionKeys, redis_client: redis.asyncio.Redis
 ) -> None:
@@ -107,7 +107,7 @@ EXTRAS = ['{"o":{"max_retry":"many"}}', '{"o":{"backoff":[1,2,3,4,5,6,7]}}', '{"
 """Facts in the head of an envelope that no code of ours has written."""
 
 
-@pytest.mark.leaves("dead:", "dead-letters:", "live")
+@pytest.mark.leaves("dead", "live")
 @pytest.mark.parametrize("extras", EXTRAS)
 async def test_a_job_with_facts_that_make_no_sense_ends_and_harms_nobody(
     extras: str, make_runner: Callable[..., TaskRunner], keys: PartitionKeys, redis_client: redis.asyncio.Redis
@@ -143,7 +143,7 @@ PAYLOADS: dict[str, bytes] = {
 """Arguments in a sound envelope that no serializer of ours has written."""
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
 async def test_arguments_that_can_not_be_read_are_a_dead_letter_at_once_and_the_next_job_runs(
     payload: bytes, runner: TaskRunner, keys: PartitionKeys, redis_client: redis.asyncio.Redis
@@ -191,7 +191,7 @@ class Bomb:
         return os.mkdir, (str(self.trace),)
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 async def test_a_pickle_is_never_opened(
     protocol: int, runner: TaskRunner, noop: Any, keys: PartitionKeys, redis_client: redis.asyncio.Redis,
@@ -215,7 +215,7 @@ async def test_a_pickle_is_never_opened(
     assert trace.exists(), "it would have"
 
 
-@pytest.mark.leaves("due:", "letters:")
+@pytest.mark.leaves("due:", "letters:", "retrying:", "tallies:")
 async def test_an_entry_of_a_newer_version_is_handed_back_and_not_dead(
     runner: TaskRunner, noop: Any, keys: PartitionKeys, redis_client: redis.asyncio.Redis
 ) -> None:

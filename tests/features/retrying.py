@@ -8,8 +8,8 @@ import pytest
 
 from taskrunner import Backoff, Job, JobFailed, JobInfo, JobStatus
 
-end_in_dead_letters = pytest.mark.leaves("dead:", "dead-letters:")
-stays_waiting = pytest.mark.leaves("due:", "letters:", "live")
+end_in_dead_letters = pytest.mark.leaves("dead")
+stays_waiting = pytest.mark.leaves("due:", "letters:", "retrying:", "tallies:", "live")
 AT_ONCE = Backoff.constant(0)
 
 

@@ -101,7 +101,7 @@ async def test_what_it_can_not_write_is_a_payload_error_that_names_the_argument(
         await task.dispatch(b"x" * 1001)
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 async def test_a_worker_with_another_serializer_fails_the_job_and_keeps_its_bytes(make_runner: MakeRunner) -> None:
     producer, worker = make_runner(serializer=Pickle()), make_runner()
 

@@ -66,7 +66,7 @@ async def test_an_id_is_free_again_when_its_result_ttl_is_over(
         await second.wait(timeout=10)
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 async def test_an_id_of_a_dead_letter_is_free_again_when_its_result_ttl_is_over(
     runner: TaskRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
 ) -> None:

@@ -82,7 +82,7 @@ async def test_a_job_that_is_due_already_is_queued_at_once(runner: TaskRunner, p
         assert await job.result(timeout=10) == 1
 
 
-@pytest.mark.leaves("due:", "letters:", "live")
+@pytest.mark.leaves("due:", "letters:", "retrying:", "tallies:", "live")
 async def test_an_earlier_job_wakes_a_sleeping_worker(
     make_runner: MakeRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys, no_tick: None
 ) -> None:
@@ -98,7 +98,7 @@ async def test_an_earlier_job_wakes_a_sleeping_worker(
         assert await far.status() is JobStatus.SCHEDULED
 
 
-@pytest.mark.leaves("due:", "letters:", "live")
+@pytest.mark.leaves("due:", "letters:", "retrying:", "tallies:", "live")
 async def test_a_scheduled_job_tells_when_it_is_due(runner: TaskRunner) -> None:
     at = datetime(2100, 1, 1, 12, 30, tzinfo=UTC)
     job = await runner.declare("work").with_options(at=at).dispatch(1)
@@ -199,7 +199,7 @@ def test_delay_and_at_together_are_refused(runner: TaskRunner) -> None:
         runner.declare("work").with_options(delay=1, at=datetime.now(UTC))
 
 
-@pytest.mark.leaves("due:", "letters:", "live")
+@pytest.mark.leaves("due:", "letters:", "retrying:", "tallies:", "live")
 async def test_the_longest_delay_is_the_end_of_datetime_and_is_told_as_such(runner: TaskRunner) -> None:
     job = await runner.declare("work").with_options(at=datetime.max.replace(tzinfo=UTC, microsecond=0)).dispatch()
     assert (await job.info()).due_at == datetime.max.replace(tzinfo=UTC, microsecond=0)

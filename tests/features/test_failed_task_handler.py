@@ -15,7 +15,7 @@ from taskrunner.store.keys import PartitionKeys
 from tests.waiting import eventually
 
 MakeRunner = Callable[..., TaskRunner]
-pytestmark = pytest.mark.leaves("dead:", "dead-letters:")
+pytestmark = pytest.mark.leaves("dead")
 
 
 class Handler:

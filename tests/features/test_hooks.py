@@ -14,7 +14,7 @@ from taskrunner.store.keys import Keyspace
 from tests.waiting import eventually
 
 MakeRunner = Callable[..., TaskRunner]
-end_in_dead_letters = pytest.mark.leaves("dead:", "dead-letters:")
+end_in_dead_letters = pytest.mark.leaves("dead")
 Told = list[tuple[str, JobEvent]]
 
 

@@ -130,7 +130,7 @@ async def test_the_log_of_the_context_names_the_job(runner: TaskRunner, caplog: 
 variable: ContextVar[str] = ContextVar("variable", default="clean")
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 @pytest.mark.parametrize("end", ["returns", "raises"])
 async def test_context_variables_that_one_job_sets_are_not_seen_by_the_next(make_runner: MakeRunner, end: str) -> None:
     runner = make_runner(num_workers=1)

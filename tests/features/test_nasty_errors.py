@@ -14,7 +14,7 @@ import pytest
 from taskrunner import Backoff, Job, JobFailed, TaskRunner
 
 MakeRunner = Callable[..., TaskRunner]
-pytestmark = pytest.mark.leaves("dead:", "dead-letters:")
+pytestmark = pytest.mark.leaves("dead")
 
 
 class Unspeakable(Exception):

@@ -80,7 +80,7 @@ def _who(n: int) -> Callable[[], object]:
 # -- figures ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.leaves("due:", "letters:", "live", "stream:default", "stream:mail", "dead:", "dead-letters:")
+@pytest.mark.leaves("due:", "letters:", "retrying:", "tallies:", "live", "stream:default", "stream:mail", "dead")
 async def test_the_figures_count_what_waits_what_runs_and_what_is_dead(make_runner: MakeRunner) -> None:
     runner, go, started = make_runner(num_workers=2), asyncio.Event(), list[int]()
 

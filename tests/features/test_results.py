@@ -25,7 +25,7 @@ from taskrunner.store.keys import PartitionKeys
 from tests.waiting import eventually
 
 MakeRunner = Callable[..., TaskRunner]
-end_in_dead_letters = pytest.mark.leaves("dead:", "dead-letters:")
+end_in_dead_letters = pytest.mark.leaves("dead")
 
 
 @dataclass

@@ -12,7 +12,7 @@ import pytest
 from taskrunner import Backoff, JobContext, JobFailed, JobTimeout, TaskOptionError, TaskRunner
 from tests.waiting import eventually
 
-end_in_dead_letters = pytest.mark.leaves("dead:", "dead-letters:")
+end_in_dead_letters = pytest.mark.leaves("dead")
 AT_ONCE = Backoff.constant(0)
 
 

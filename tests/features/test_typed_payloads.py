@@ -145,7 +145,7 @@ async def test_a_call_that_the_signature_does_not_take_is_refused(
 # -- what is found out on arrival -----------------------------------------------------------------------------------
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 @pytest.mark.parametrize(
     ("function", "args", "complaint"),
     [

@@ -46,7 +46,7 @@ async def test_a_running_job_holds_its_key(runner: TaskRunner) -> None:
     assert second.id == first.id
 
 
-@pytest.mark.leaves("due:", "letters:", "live", "unique:")
+@pytest.mark.leaves("due:", "letters:", "retrying:", "tallies:", "live", "unique:")
 async def test_a_job_that_waits_for_its_retry_holds_its_key(runner: TaskRunner) -> None:
     @runner.task(unique=True, backoff=Backoff.constant(1000))
     async def work() -> None:
@@ -179,7 +179,7 @@ async def test_a_key_whose_holder_has_no_record_any_more_is_taken_over(
         await second.result(timeout=10)
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 async def test_a_key_whose_holder_an_operator_deleted_from_the_stream_is_taken_over_and_the_holder_has_failed(
     make_runner: MakeRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
 ) -> None:

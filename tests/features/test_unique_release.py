@@ -24,7 +24,7 @@ from tests.waiting import eventually
 
 MakeRunner = Callable[..., TaskRunner]
 
-end_in_dead_letters = pytest.mark.leaves("dead:", "dead-letters:")
+end_in_dead_letters = pytest.mark.leaves("dead")
 
 
 async def unique_keys(client: redis.asyncio.Redis, keys: PartitionKeys) -> list[bytes]:

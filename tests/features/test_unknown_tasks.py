@@ -64,7 +64,7 @@ async def test_a_worker_that_learns_the_task_at_a_restart_runs_it(make_runner: M
         assert await job.result(timeout=20) == 42
 
 
-@pytest.mark.leaves("due:", "letters:", "live")
+@pytest.mark.leaves("due:", "letters:", "retrying:", "tallies:", "live")
 async def test_the_first_return_is_after_seconds_not_at_once(make_runner: MakeRunner) -> None:
     runner = make_runner()
     async with runner.start():
@@ -74,7 +74,7 @@ async def test_the_first_return_is_after_seconds_not_at_once(make_runner: MakeRu
     assert await runner.dead_letters.count() == 0
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 async def test_after_a_day_it_is_a_dead_letter(
     make_runner: MakeRunner, soon_again: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +92,7 @@ async def test_after_a_day_it_is_a_dead_letter(
     assert letter.args == [7]
 
 
-@pytest.mark.leaves("due:", "letters:", "live")
+@pytest.mark.leaves("due:", "letters:", "retrying:", "tallies:", "live")
 async def test_an_envelope_of_a_newer_version_goes_back_unread_and_whole(
     make_runner: MakeRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
 ) -> None:
@@ -107,7 +107,7 @@ async def test_an_envelope_of_a_newer_version_goes_back_unread_and_whole(
     assert await runner.dead_letters.count() == 0
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 async def test_an_envelope_of_a_newer_version_that_nobody_could_read_for_a_day_is_a_dead_letter(
     make_runner: MakeRunner,
     redis_client: redis.asyncio.Redis,

@@ -251,7 +251,7 @@ async def test_sixteen_tasks_for_four_workers_are_too_long_a_queue(make_runner: 
     assert all(stats.per_task["half_a_second"].avg_run_time == stats.avg_run_time for stats in told)
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 async def test_a_runner_with_nothing_but_a_server_works_with_its_defaults(url: str, namespace: str) -> None:
     runner = TaskRunner(url, namespace=namespace)
 
@@ -269,7 +269,7 @@ async def test_a_runner_with_nothing_but_a_server_works_with_its_defaults(url: s
     await runner.aclose()
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 async def test_errors_that_nobody_listens_to_hold_nobody_up(make_runner: MakeRunner) -> None:
     runner = make_runner(num_workers=2)
 

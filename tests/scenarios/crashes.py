@@ -77,7 +77,7 @@ async def poison(stage: Stage) -> Figures:
     dead = await stage.fleet.runner.dead_letters.count()
     stage.expect(dead == 1, f"{dead} dead letters, there should be one")
     await stage.recorded_once("nap", len(jobs))
-    await stage.leave("dead:", "dead-letters:")
+    await stage.leave("dead")
     return {"starts": starts, "lost": lost, "bystanders": len(jobs), "twice": twice}
 
 

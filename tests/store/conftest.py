@@ -133,6 +133,7 @@ class Place:
                 "hash": self.client.hgetall,
                 "set": self.client.smembers,
                 "zset": lambda key: self.client.zrange(key, 0, -1, withscores=True),
+                "list": lambda key: self.client.lrange(key, 0, -1),
                 "stream": self.client.xrange,
             }
             found[key.decode().removeprefix(self.keys.prefix)] = await reads[kind](key)

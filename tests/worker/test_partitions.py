@@ -106,7 +106,7 @@ async def test_delayed_jobs_of_all_partitions_become_due(make: Callable[..., Tas
         assert [await job.result(10) for job in jobs] == list(range(30))
 
 
-@pytest.mark.leaves("dead:", "dead-letters:")
+@pytest.mark.leaves("dead")
 async def test_failures_of_all_partitions_are_retried_and_dead_lettered(make: Callable[..., TaskRunner]) -> None:
     runner = make()
     async with runner.start():

@@ -68,12 +68,61 @@ local function guard(janitor, at, reservation, beat)
   return at < grace
 end
 
--- Puts a job aside until a due time. Tells sleeping promoters when it became the earliest.
-local function later(due, letters, id, at, letter, channel)
-  local head = call('ZRANGE', due, 0, 0, 'WITHSCORES')
-  call('ZADD', due, at, id)
-  call('HSET', letters, id, letter)
+-- The keys of a queue. Every script that works on one takes as many of them as it needs, in this order and without a gap.
+local FIELDS = {'stream', 'due', 'letters', 'retrying', 'tallies', 'waiting', 'rates', 'dead', 'dead_letters',
+  'dead_tasks', 'runs', 'succeeded', 'cancelled', 'expired'}
+local TYPES = {stream = 'stream', due = 'zset', letters = 'hash', retrying = 'zset', tallies = 'hash',
+  waiting = 'hash', rates = 'hash', dead = 'zset', dead_letters = 'hash', dead_tasks = 'zset', runs = 'hash',
+  succeeded = 'list', cancelled = 'list', expired = 'list'}
+
+-- The queue whose n keys begin at KEYS[first], and the complaint about the first of them that is not ours, or nil.
+local function queue_at(first, n, name)
+  local queue = {name = name}
+  for f = 1, n do
+    local field, key = FIELDS[f], KEYS[first + f - 1]
+    queue[field] = key
+    local kind = call('TYPE', key).ok
+    if kind ~= 'none' and kind ~= TYPES[field] then
+      return queue, redis.error_reply('WRONGTYPE ' .. key .. ' holds a ' .. kind .. ', not a ' .. TYPES[field])
+    end
+  end
+  return queue
+end
+
+-- A queue that only a live record names. Its keys are in the slot of all the others.
+local function queue_named(prefix, name)
+  local queue = {name = name}
+  for _, field in ipairs(FIELDS) do queue[field] = prefix .. string.gsub(field, '_', '-') .. ':' .. name end
+  return queue
+end
+
+-- Counts jobs that are not in the stream: s TASK wait for a time, r TASK for a retry, b TASK for another job.
+local function tally(queue, state, task, n)
+  if task == '' then return end
+  local count = pcall_('HINCRBY', queue.tallies, state .. ' ' .. task, n)
+  if type(count) == 'number' and count <= 0 then call('HDEL', queue.tallies, state .. ' ' .. task) end
+end
+
+-- Puts a job aside until a due time; state s or r. Tells sleeping promoters when it became the earliest.
+local function later(queue, id, at, state, letter, channel)
+  local head = call('ZRANGE', queue.due, 0, 0, 'WITHSCORES')
+  if call('ZADD', queue.due, at, id) == 1 then tally(queue, state, string.match(letter, '^[^\n]*'), 1) end
+  call('HSET', queue.letters, id, letter)
+  if state == 'r' then call('ZADD', queue.retrying, at, id) end
   if not head[2] or at < tonumber(head[2]) then call('PUBLISH', channel, 'due') end
+end
+
+-- Takes jobs out of those that wait for their time; tasks[n] is that of ids[n], '' when nobody knows.
+local function unwait(queue, ids, tasks)
+  if #ids == 0 then return end
+  local retrying, left = call('EXISTS', queue.retrying) == 1, {}
+  for n = 1, #ids do
+    local state = retrying and call('ZREM', queue.retrying, ids[n]) == 1 and 'r' or 's'
+    local field = state .. ' ' .. tasks[n]
+    if call('ZREM', queue.due, ids[n]) == 1 then left[field] = (left[field] or 0) - 1 end
+  end
+  call('HDEL', queue.letters, unpack(ids))
+  for field, n in pairs(left) do tally(queue, string.sub(field, 1, 1), string.sub(field, 3), n) end
 end
 
 -- A letter that waits stands with what its entry will need: task, marks, version of the format, letter.
@@ -92,4 +141,14 @@ local function enter(stream, marks, version, letter)
   local fields = {version, letter}
   for mark in string.gmatch(marks, '%S+') do fields[#fields + 1] = mark end
   return call('XADD', stream, '*', unpack(fields))
+end
+
+-- Ids of ended jobs, newest first: as many as somebody will look through, for as long as their outcomes are kept.
+local RECENT = 1000
+local function recent(list, ids, ttl)
+  if call('TYPE', list).ok == 'list' or call('EXISTS', list) == 0 then
+    call('LPUSH', list, unpack(ids))
+    call('LTRIM', list, 0, RECENT - 1)
+    if call('PTTL', list) < tonumber(ttl) then call('PEXPIRE', list, ttl) end
+  end
 end

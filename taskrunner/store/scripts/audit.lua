@@ -3,7 +3,7 @@
 -- is gone end as failed ("orphaned").
 --
 -- KEYS  1 janitor  2 live  3 watchers  4 workers
---       then per queue: stream, due, letters, dead, dead letters, waiting, rates
+--       then the queues, each up to its dead letters
 -- ARGV  1 group  2 caller  3 'turn': a worker, one of the fleet at a time, goes on where the last page ended;
 --         'mend': an operator, goes on at ARGV 4; 'look': the same, and changes nothing
 --       4 cursor, '' to begin  5 reservation in ms  6 beat period in ms  7 ms between two passes of the whole fleet
@@ -38,13 +38,7 @@ if how == 'turn' then
 end
 
 local queues = {}
-for n = 11, #ARGV do
-  local k = 5 + 7 * (n - 11)
-  queues[ARGV[n]] = {
-    name = ARGV[n], next = ARGV[n + 1], stream = KEYS[k], due = KEYS[k + 1], letters = KEYS[k + 2],
-    dead = KEYS[k + 3], dead_letters = KEYS[k + 4], waiting = KEYS[k + 5], rates = KEYS[k + 6],
-  }
-end
+for n = 11, #ARGV do queues[ARGV[n]] = {first = 5 + 10 * (n - 11), next = ARGV[n + 1]} end
 
 -- Whether one entry id comes after another one.
 local function beyond(one, other)
@@ -57,11 +51,11 @@ end
 -- A queue by its name, or nil: one that isn't known here, that is read by others only, or that has foreign data under its
 -- keys.
 local function find(name)
-  local queue = queues[name]
-  if not queue or queue.sound ~= nil then return queue and queue.sound and queue end
-  queue.sound = not mistyped({queue.stream, 'stream', queue.due, 'zset', queue.letters, 'hash', queue.dead, 'zset',
-    queue.dead_letters, 'hash', queue.waiting, 'hash', queue.rates, 'hash'})
-  if not queue.sound then return nil end
+  local place = queues[name]
+  if not place or place.queue ~= nil then return place and place.queue or nil end
+  local queue, foreign = queue_at(place.first, 10, name)
+  place.queue = not foreign and queue
+  if foreign then return nil end
   local groups = pcall_('XINFO', 'GROUPS', queue.stream)
   for n = 1, groups.err and 0 or #groups do
     local row = {}
@@ -69,7 +63,7 @@ local function find(name)
     if row.name == group then queue.last = row['last-delivered-id'] end
   end
   if not queue.last and not groups.err and #groups > 0 then
-    queue.sound = false -- its workers have another consumer group, and what they hold can't be seen from here
+    place.queue = false -- its workers have another consumer group, and what they hold can't be seen from here
     return nil
   end
   local figures = call('HMGET', queue.rates, 'kept', 'strays')
@@ -161,6 +155,8 @@ local function judge(id, record)
     if not is_due or call('HEXISTS', queue.letters, id) == 0 then
       lose(queue, id, at, call('HGET', queue.letters, id) or nil)
     end
+  elseif state == 'b' and call('HEXISTS', queue.letters, id) == 0 then
+    lose(queue, id, at)
   end
 end
 
@@ -215,7 +211,10 @@ function pages.letters(queue, from)
     local id, text = page[2][n], page[2][n + 1]
     left, bytes = left - 1, bytes + #text
     if not call('ZSCORE', queue.due, id) then
-      if string.sub(call('HGET', live, id) or '', 1, 2) ~= 'q ' then
+      local state = string.sub(call('HGET', live, id) or '', 1, 2)
+      if state == 'b ' then
+        -- it waits for another job, and for no time
+      elseif state ~= 'q ' then
         lose(queue, id, at, text)
       elseif mend then
         call('HDEL', queue.letters, id)

@@ -1,6 +1,6 @@
 -- Takes a batch of new jobs: each becomes a stream entry, or waits for its due time, or is a duplicate of a known job.
 --
--- KEYS  1 batch  2 stream  3 live  4 queues  5 waiting  6 rates  7 due  8 letters  9 janitor
+-- KEYS  1 batch  2 live  3 queues  4 janitor  5-11 the queue, up to its rates
 --       then, in the order in which the items' operations ask for them: record, unique and period keys
 -- ARGV  1 batch number  2 seconds to remember it  3 queue  4 wake channel
 --       then per item: operations, id, task, letter, and each operation's operand
@@ -16,13 +16,14 @@
 -- and a key whose holder is gone, in whatever way, doesn't block the next.
 local past = replay(KEYS[1], ARGV[1], ARGV[2])
 if past then return type(past) == 'string' and cjson.decode(past) or past end
-local stream, live, due, letters, janitor = KEYS[2], KEYS[3], KEYS[7], KEYS[8], KEYS[9]
-local bad = mistyped({stream, 'stream', live, 'hash', due, 'zset', letters, 'hash', KEYS[4], 'set', KEYS[5], 'hash',
-  KEYS[6], 'hash', janitor, 'hash'})
+local live, janitor = KEYS[2], KEYS[4]
+local bad = mistyped({live, 'hash', KEYS[3], 'set', janitor, 'hash'})
 if bad then return bad end
+local queue, foreign = queue_at(5, 7, ARGV[3])
+if foreign then return foreign end
 
-local queue, channel, at = ARGV[3], ARGV[4], now()
-local queued = 'q ' .. queue .. ' '
+local stream, channel, at = queue.stream, ARGV[4], now()
+local queued = 'q ' .. queue.name .. ' '
 
 -- A holder is alive while its live record is, and the entry or due time that the record speaks of.
 local function alive(id)
@@ -31,10 +32,13 @@ local function alive(id)
   local state, place, entry = string.match(record, '^(%S+) (%S+) ?(%S*)$')
   -- It may stand in another queue, whose keys are ours but for the name at their end: in the same slot.
   if state == 'q' then
-    local other = string.sub(stream, 1, #stream - #queue) .. place
+    local other = string.sub(stream, 1, #stream - #queue.name) .. place
     return #call('XRANGE', other, entry, entry, 'COUNT', 1) == 1
   end
-  return call('ZSCORE', string.sub(due, 1, #due - #queue) .. place, id) ~= false
+  if state == 'b' then
+    return call('HEXISTS', string.sub(queue.letters, 1, #queue.letters - #queue.name) .. place, id) == 1
+  end
+  return call('ZSCORE', string.sub(queue.due, 1, #queue.due - #queue.name) .. place, id) ~= false
 end
 
 -- The id of the living job that holds a key, or nil.
@@ -45,12 +49,12 @@ end
 
 -- The shortest reservation of a task of this queue: the reclaim script looks at nothing younger.
 local function shorten(reservation)
-  local shortest = tonumber(call('HGET', janitor, 'shortest:' .. queue) or math.huge)
-  if tonumber(reservation) < shortest then call('HSET', janitor, 'shortest:' .. queue, reservation) end
+  local shortest = tonumber(call('HGET', janitor, 'shortest:' .. queue.name) or math.huge)
+  if tonumber(reservation) < shortest then call('HSET', janitor, 'shortest:' .. queue.name, reservation) end
 end
 
 local duplicates, records, added, total = {}, {}, {}, 0
-local i, k = 5, 9
+local i, k = 5, 11
 
 local function count(task)
   added[task] = (added[task] or 0) + 1
@@ -98,8 +102,8 @@ local function take(operations, id, task, letter)
   if marks ~= '' then shorten(string.sub(marks, 3)) end
   local record
   if due_at and due_at > at then
-    later(due, letters, id, due_at, keep(task, marks, 't1', letter), channel)
-    record = 's ' .. queue
+    later(queue, id, due_at, 's', keep(task, marks, 't1', letter), channel)
+    record = 's ' .. queue.name
   else
     record = queued .. enter(stream, marks, 't1', letter)
     count(task)
@@ -130,8 +134,8 @@ while i <= last do
 end
 
 if #records > 0 then call('HSET', live, unpack(records)) end
-for task, n in pairs(added) do pcall_('HINCRBY', KEYS[5], task, n) end
-if total > 0 then flow(KEYS[6], 'arrived', total, at) end
-call('SADD', KEYS[4], queue)
+for task, n in pairs(added) do pcall_('HINCRBY', queue.waiting, task, n) end
+if total > 0 then flow(queue.rates, 'arrived', total, at) end
+if call('SADD', KEYS[3], queue.name) == 1 then call('PUBLISH', channel, 'lane') end
 call('SET', KEYS[1], ARGV[1] .. ' ' .. cjson.encode(duplicates), 'EX', ARGV[2])
 return duplicates

@@ -1,32 +1,35 @@
 -- Records what a batch of deliveries of one queue came to. Each is its own: a stale token changes nothing.
 --
--- KEYS  1 batch  2 stream  3 live  4 watchers  5 waiting  6 runs  7 rates  8 due  9 letters  10 dead  11 dead letters
+-- KEYS  1 batch  2 live  3 watchers  4 janitor  5-18 the queue
 --       then, in the order in which the items' operations ask for them: record and unique keys
 -- ARGV  1 batch number  2 seconds to remember it  3 group  4 consumer  5 how many entries the consumer holds
 --       6 '1': finished entries leave the stream  7 queue  8 wake channel
 --       9 µs since the consumer's last report in which it never ran out of jobs  10 µs of slots occupied in that time
 --       11 jobs finished in that time  12 slots it has
+--       13 prefix of the partition's keys: the queue of a job that waits for a unique key is in the same slot
 --       then per item: entry id, delivery count, operations, task ('' if unknown), run time in µs, and the operands
 --         operations: first the tally: s succeeded, f failed, r retried, - none of these; then any of
 --         k  the job ended; keep its outcome      (a key; operands: id, record, ms to keep it)
 --         x  the job ended; keep nothing          (operand: id)
 --         u  free the unique key if it is its     (a key; operand: id)
---         d  put it to the dead letters           (operands: id, record)
---         l  run it later                         (operands: id, wait in ms, state letter for the live record or '',
---                                                  the letter as it is kept while waiting)
+--         d  put it to the dead letters           (operands: id, task, record)
+--         l  run it later                         (operands: id, wait in ms, s or r for a retry, '1' if it has a live
+--                                                  record, the letter as it is kept while waiting)
 --         a  back into the stream now             (operands: id, '1' if it has a live record, the letter likewise)
 -- Returns one character per item: 1 recorded, 0 refused because the token is stale.
 -- Closes: the zombie (XACK alone lets anybody acknowledge anything), the lost reply, the crash between acknowledging
 -- and whatever must happen exactly once with it.
 local past = replay(KEYS[1], ARGV[1], ARGV[2])
 if past then return past end
-local stream, live, watchers, due, letters = KEYS[2], KEYS[3], KEYS[4], KEYS[8], KEYS[9]
-local bad = mistyped({stream, 'stream', live, 'hash', watchers, 'hash', KEYS[5], 'hash', KEYS[6], 'hash',
-  KEYS[7], 'hash', due, 'zset', letters, 'hash', KEYS[10], 'zset', KEYS[11], 'hash'})
+local live, watchers, janitor = KEYS[2], KEYS[3], KEYS[4]
+local bad = mistyped({live, 'hash', watchers, 'hash', janitor, 'hash'})
 if bad then return bad end
+local queue, foreign = queue_at(5, 14, ARGV[7])
+if foreign then return foreign end
 
-local group, me, queue, channel, at = ARGV[3], ARGV[4], ARGV[7], ARGV[8], now()
-local OPERANDS = {k = 3, x = 1, u = 1, d = 2, l = 4, a = 3}
+local group, me, channel, at = ARGV[3], ARGV[4], ARGV[8], now()
+local stream, here = queue.stream, {live = live, prefix = ARGV[13], at = at}
+local OPERANDS = {k = 3, x = 1, u = 1, d = 3, l = 5, a = 3}
 
 -- How many operands and keys a string of operations takes; there are few different ones in a batch.
 local shapes = {}
@@ -42,7 +45,7 @@ local function shape(operations)
 end
 
 -- Where each item starts in ARGV, and after which key its keys come.
-local starts, after, n, i, key, last = {}, {}, 0, 13, 11, #ARGV
+local starts, after, n, i, key, last = {}, {}, 0, 14, 18, #ARGV
 while i <= last do
   n = n + 1
   starts[n], after[n] = i, key
@@ -83,13 +86,14 @@ if #acknowledged > 0 then
   if ARGV[6] == '1' then
     call('XDEL', stream, unpack(acknowledged))
   else
-    pcall_('HINCRBY', KEYS[7], 'kept', #acknowledged)
+    pcall_('HINCRBY', queue.rates, 'kept', #acknowledged)
   end
 else
-  insist(due)
+  insist(queue.due)
 end
 
-local ended, settled, runs = {}, {}, {}
+local ended, succeeded, expired, settled, runs = {}, {}, {}, {}, {}
+local longest = 0 -- ms that one of these outcomes is kept
 local TALLY = {s = 'ok', f = 'failed', r = 'retried'}
 local done = 0
 
@@ -101,23 +105,25 @@ local function apply(operations, p, k)
       k = k + 1
       call('SET', KEYS[k], ARGV[p + 1], 'PX', ARGV[p + 2])
       ended[#ended + 1] = id
+      longest = math.max(longest, tonumber(ARGV[p + 2]))
+      local how = string.sub(operations, 1, 1)
+      if how == 's' then succeeded[#succeeded + 1] = id elseif how == '-' then expired[#expired + 1] = id end
     elseif operation == 'x' then
       ended[#ended + 1] = id
     elseif operation == 'u' then
       k = k + 1
-      if pcall_('GET', KEYS[k]) == id then call('DEL', KEYS[k]) end -- it may hold anything; too late to complain
+      release(here, KEYS[k], id)
     elseif operation == 'd' then
-      call('ZADD', KEYS[10], at, id)
-      call('HSET', KEYS[11], id, ARGV[p + 1])
+      bury(queue, id, ARGV[p + 1], at, ARGV[p + 2])
     elseif operation == 'l' then
-      later(due, letters, id, at + tonumber(ARGV[p + 1]), ARGV[p + 3], channel)
-      if ARGV[p + 2] ~= '' then call('HSET', live, id, ARGV[p + 2] .. ' ' .. queue) end
+      later(queue, id, at + tonumber(ARGV[p + 1]), ARGV[p + 2], ARGV[p + 4], channel)
+      if ARGV[p + 3] == '1' then call('HSET', live, id, ARGV[p + 2] .. ' ' .. queue.name) end
       -- Of a letter of a newer format nobody here knows whose it is: the audit must not miss its entry.
-      if string.sub(id, 1, 11) == 'unreadable-' then call('HSET', KEYS[7], 'strays', at) end
+      if string.sub(id, 1, 11) == 'unreadable-' then call('HSET', queue.rates, 'strays', at) end
     elseif operation == 'a' then
       local task, marks, version, letter = kept(ARGV[p + 2])
       local entry = enter(stream, marks, version, letter)
-      if ARGV[p + 1] == '1' then call('HSET', live, id, 'q ' .. queue .. ' ' .. entry) end
+      if ARGV[p + 1] == '1' then call('HSET', live, id, 'q ' .. queue.name .. ' ' .. entry) end
       if task ~= '' then settled[task] = (settled[task] or 0) + 1 end
     end
     p = p + OPERANDS[operation]
@@ -147,6 +153,8 @@ for v = 1, #valid do
   if operations == 'sk' then
     call('SET', KEYS[after[item] + 1], ARGV[start + 6], 'PX', ARGV[start + 7])
     ended[#ended + 1] = ARGV[start + 5]
+    succeeded[#succeeded + 1] = ARGV[start + 5]
+    longest = math.max(longest, tonumber(ARGV[start + 7]))
   elseif #operations > 1 then
     apply(operations, start + 5, after[item])
   end
@@ -161,6 +169,8 @@ if #ended > 0 then
     call('HDEL', watchers, unpack(ended))
   end
 end
+if #succeeded > 0 then recent(queue.succeeded, succeeded, longest) end
+if #expired > 0 then recent(queue.expired, expired, longest) end
 
 -- Run times: sums and histogram over as many runs as tell the mean to about a twentieth: 400 times the squared
 -- coefficient of variation. A thousand at least, so that few are no accident; ten thousand at most, so that they follow
@@ -183,15 +193,15 @@ for task, new in pairs(runs) do
   local buckets = {}
   for bucket, n in pairs(new.buckets) do buckets[tostring(math.max(bucket, 0))] = n end
   new.sum, new.squares, new.buckets = new.sum / 1000000, new.squares / 1000000000000, buckets
-  local text = call('HGET', KEYS[6], task)
+  local text = call('HGET', queue.runs, task)
   -- What another release or a stranger wrote there is no reason to fail: the jobs are acknowledged already.
   local ok, merged = pcall(function() return merge(new, cjson.decode(text)) end)
-  call('HSET', KEYS[6], task, ok and merged or cjson.encode(new))
+  call('HSET', queue.runs, task, ok and merged or cjson.encode(new))
 end
 for task, n in pairs(settled) do
-  if n ~= 0 then pcall_('HINCRBY', KEYS[5], task, n) end
+  if n ~= 0 then pcall_('HINCRBY', queue.waiting, task, n) end
 end
-if done > 0 then flow(KEYS[7], 'completed', done, at) end
+if done > 0 then flow(queue.rates, 'completed', done, at) end
 
 -- What a worker gets done while jobs wait, for the forecast. Either its slots are the limit: then the slots that are
 -- really occupied are of interest; or its event loop is: then the time per job. Means over about five worker-seconds.
@@ -199,10 +209,10 @@ local busy, occupied, jobs, slots = tonumber(ARGV[9]), tonumber(ARGV[10]), tonum
 if busy > 0 then
   local by_slots = occupied >= 0.8 * slots * busy
   local field = by_slots and 'slots' or 'loop'
-  local time, amount = string.match(call('HGET', KEYS[7], field) or '0 0', '^(%S+) (%S+)$')
+  local time, amount = string.match(call('HGET', queue.rates, field) or '0 0', '^(%S+) (%S+)$')
   local fade = math.exp(-busy / 5000000)
   local sum = (tonumber(amount) or 0) * fade + (by_slots and occupied or jobs)
-  call('HSET', KEYS[7], field, string.format('%.10g %.10g', (tonumber(time) or 0) * fade + busy, sum))
+  call('HSET', queue.rates, field, string.format('%.10g %.10g', (tonumber(time) or 0) * fade + busy, sum))
 end
 local reply = table.concat(verdicts)
 call('SET', KEYS[1], ARGV[1] .. ' ' .. reply, 'EX', ARGV[2])
