@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from . import forecast, latency, memory, report, throughput
+from . import due, forecast, latency, memory, report, throughput
 
 BENCHMARKS: dict[str, tuple[Callable[[list[str]], int], str | None]] = {
     "throughput": (throughput.main, throughput.__doc__),
     "latency": (latency.main, latency.__doc__),
     "memory": (memory.main, memory.__doc__),
+    "due": (due.main, due.__doc__),
     "forecast": (forecast.main, forecast.__doc__),
 }
 

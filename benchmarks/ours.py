@@ -75,6 +75,10 @@ class Ours:
     async def send_instant(self) -> None:
         await self.instant.dispatch(time.monotonic())
 
+    async def send_delayed(self, delay: float) -> None:
+        """The lag of such a job counts from its due time as its sender knows it; the server's is a little later."""
+        await self.instant.with_options(delay=delay).dispatch(time.monotonic() + delay)
+
     # -- consuming -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -87,6 +91,10 @@ class Ours:
         report = self._tally.report()
         await self._started.aclose()
         return report | {"lags": self._lags}
+
+    async def cpu(self) -> float:
+        """Seconds of CPU time that this process has used."""
+        return time.process_time()
 
     async def last_end(self, after: float) -> float:
         """When the last of the naps ended that began after an instant."""
