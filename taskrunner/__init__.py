@@ -41,7 +41,9 @@ from .errors import (
 from .forecast import QueueStats, TaskStats
 from .hooks import JobEvent
 from .job import Job, JobInfo, JobStatus
+from .middleware import CallNext
 from .runner import TaskRunner
+from .schedule import Schedule
 from .task import JobSpec, Task
 
 __version__ = "0.1.0"
@@ -49,6 +51,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlreadyStarted",
     "Backoff",
+    "CallNext",
     "DispatchUncertain",
     "DuplicateTask",
     "EmbeddedServerError",
@@ -81,6 +84,7 @@ __all__ = [
     "ResultNotKept",
     "ResultTimeout",
     "Retry",
+    "Schedule",
     "ScheduleError",
     "ScheduleExists",
     "Snooze",

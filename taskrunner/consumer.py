@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,10 @@ from .envelope import Arrival, Delivery, Extra
 from .feature import Recipe
 from .hooking import Hooking
 from .outcome import Failed
-from .registry import Registry
+from .priority import lane
+from .processes import Processes
+from .saved import SavedValues
+from .scheduling import Scheduling
 from .session import Session
 from .store.deployment import Deployment
 from .store.heart import Heart
@@ -25,7 +29,7 @@ from .worker.worker import Worker, WorkerOptions
 log = logging.getLogger("taskrunner.worker")
 
 
-class Home(Registry, Hooking):
+class Home(Scheduling, Hooking):
     """What a consumer needs of its runner: the tasks, the hooks, the settings and the state for tasks."""
 
     state: Any
@@ -40,14 +44,28 @@ def _told(task: asyncio.Task[None]) -> None:
 class Consumer:
     """The worker of one runner, while it consumes."""
 
-    def __init__(self, home: Home, session: Session, deployment: Deployment) -> None:
+    def __init__(
+        self,
+        home: Home,
+        session: Session,
+        deployment: Deployment,
+        queues: Sequence[str] | None = None,
+        prune_schedules: bool = False,
+    ) -> None:
         self._home = home
         settings = home.settings
+        self._processes = Processes(settings.num_workers)
+        self._saved = SavedValues(session, settings.serializer, settings.max_payload)
         self._recipes = self._compile_all()
-        own = (task.queue for task in home.tasks.values() if task.function is not None)
+        own = [task for task in home.tasks.values() if task.function is not None]
+        queues = list(dict.fromkeys([settings.queue, *(task.queue for task in own)] if queues is None else queues))
+        # A queue's own lane is always there; the others come with the first job, those of our tasks before it.
+        used = (lane(task.queue, task.options["priority"]) for task in own if task.queue in queues)
         reservations = [task.options["reservation_timeout"] for task in home.tasks.values()]
         options = WorkerOptions(
-            queues=list(dict.fromkeys([settings.queue, *own])),
+            queues=queues,
+            lanes=list(dict.fromkeys([*queues, *used])),
+            caps={queue: number for queue, number in home.concurrency.items() if queue in queues},
             recipes=self._recipes,
             lookup=self._lookup,
             bury=self._bury if settings.failed_task_handler is not None else None,
@@ -59,6 +77,8 @@ class Consumer:
             max_loop_block=settings.max_loop_block,
             replication_factor=settings.replication_factor,
             hooks=home.long_queue_hooks,
+            schedules=home.definitions(),
+            prune_schedules=prune_schedules,
         )
         store = session.store
         # A task with a short reservation of its own needs heartbeats that fit it.
@@ -68,8 +88,14 @@ class Consumer:
         self._worker = Worker(store, heart, session.listener, options)
         session.on_notice, session.on_gap = self._worker.heard, self._worker.look_again
         session.listen()
-        self._task = asyncio.create_task(self._worker.run(), name="taskrunner-worker")
+        self._task = asyncio.create_task(self._work(), name="taskrunner-worker")
         self._task.add_done_callback(_told)
+
+    async def _work(self) -> None:
+        try:
+            await self._worker.run()
+        finally:
+            await self._processes.close()
 
     @property
     def ready(self) -> bool:
@@ -96,7 +122,9 @@ class Consumer:
     def _compile(self, task: Task[..., Any], sent: dict[str, Any] | None = None) -> Recipe:
         home = self._home
         options = features.arrived(task.options, sent) if sent else None
-        return task.recipe(home.hooks, Surroundings(home, home.state, task.options["max_retry"]), options)
+        loads = home.settings.serializer.loads
+        surroundings = Surroundings(home, home.state, task.options["max_retry"], loads, self._saved)
+        return task.recipe(home.hooks, surroundings, self._processes, options)
 
     def _lookup(self, delivery: Delivery) -> Recipe | None:
         """The recipe for a delivery that may carry options of its own, or be of a task that came while we run."""

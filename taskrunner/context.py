@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from .envelope import Delivery, Extra
-from .errors import NotInJob
+from .errors import NotInJob, UsageError
+from .priority import queue_of
 
 _log = logging.getLogger("taskrunner.job")
 
 
+class Keeper(Protocol):
+    """Keeps interim values of jobs; see ``JobContext.save``."""
+
+    async def save(self, delivery: Delivery, value: Any) -> None: ...
+
+    async def saved(self, delivery: Delivery) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is the same for every run of a task in one process."""
+    """What is the same for every run of a task in one process. ``loads`` reads what the serializer has written;
+    ``keeper`` is None where nobody can keep anything, in a process of ``pool="process"``."""
 
     runner: Any
     state: Any
     max_retry: int
+    loads: Callable[[bytes], Any]
+    keeper: Keeper | None = None
 
 
 class JobContext:
     """The running job, as its task sees it. A task whose first parameter is annotated with this class gets one.
 
     ``job_id``, ``task``, ``queue``; ``attempt`` (1 = first run) of ``max_retry`` + 1; ``deliveries``, how often the job
-    was handed to a worker since its last attempt began; ``state`` as given to the runner; ``runner`` itself.
+    was handed to a worker since its last attempt began; ``state`` as given to the runner; ``runner`` itself. ``kept`` is
+    what this run saved or read as saved, its result if it returns None.
     """
 
-    __slots__ = ("_delivery", "_started", "_surroundings")
+    __slots__ = ("_delivery", "_started", "_surroundings", "kept")
 
     def __init__(self, delivery: Delivery, surroundings: Surroundings) -> None:
         self._delivery = delivery
         self._surroundings = surroundings
         self._started = time.time()
+        self.kept: Any = None
 
     def __repr__(self) -> str:
         return f"<JobContext {self.task} {self.job_id} attempt {self.attempt}>"
@@ -52,7 +67,7 @@ class JobContext:
 
     @property
     def queue(self) -> str:
-        return self._delivery.queue
+        return queue_of(self._delivery.queue)
 
     @property
     def attempt(self) -> int:
@@ -91,6 +106,65 @@ class JobContext:
         """
         milliseconds, _, sequence = self._delivery.entry_id.partition(b"-")
         return int(milliseconds) << 22 | min(int(sequence), 0x3FFF) << 8 | min(self._delivery.deliveries, 0xFF)
+
+    @property
+    def previous(self) -> Any:
+        """The result of the job that this one follows, or None when it follows none or that one returned nothing.
+
+        Read anew at each access; no rebuilding of types, as nobody knows here what that job's annotation was.
+        """
+        data = self._delivery.envelope.previous
+        return self._surroundings.loads(data) if data else None
+
+    @property
+    def cancelled(self) -> bool:
+        """True once this run was told to stop: by its timeout, because the job was cancelled, because another worker
+        has it now, or because the worker's shutdown timeout is over.
+
+        A coroutine gets a CancelledError then. A thread can't be interrupted: one that works long should look, and
+        return or raise. Its outcome counts no more.
+
+            for row in rows:
+                if ctx.cancelled:
+                    return
+        """
+        return self._delivery.cancelled
+
+    async def save(self, value: Any) -> None:
+        """Keeps an interim value of the job; the last one counts. A round trip.
+
+        The next attempt reads it with ``await ctx.saved()``, after a failure as after a crash; from outside it is
+        ``(await job.info()).saved``, also of a failed job. If this run then returns None, it is the job's result. It is
+        known as long as the job's outcome (``result_ttl``), while the job lives at most seven days from the last save.
+        Of a run that has lost its job, or whose job was cancelled, nothing is kept: its outcome counts no more either.
+
+        A plain function in a thread calls ``anyio.from_thread.run(ctx.save, value)``. Raises PayloadError for what
+        can't be serialised, PayloadTooLarge over ``max_payload``, RedisUnavailable when the server stayed away, and
+        UsageError in a process of ``pool="process"``.
+        """
+        await self._keeper().save(self._delivery, value)
+        self.kept = value
+
+    async def saved(self) -> Any:
+        """The value that this job saved last, in whichever attempt; None when it saved none. A round trip.
+
+        Raises RedisUnavailable and UsageError like ``save``.
+        """
+        value = await self._keeper().saved(self._delivery)
+        self.kept = value
+        return value
+
+    def _keeper(self) -> Keeper:
+        keeper = self._surroundings.keeper
+        if keeper is None:
+            raise UsageError("a process has no way to the server: save values in a task with pool='thread', or async")
+        return keeper
+
+    def alone(self) -> Delivery:
+        """The facts of this run without its arguments, for another process."""
+        envelope = self._delivery.envelope
+        bare = dataclasses.replace(envelope, payload=b"", previous=b"-" if envelope.previous else b"")
+        return dataclasses.replace(self._delivery, envelope=bare)
 
     @property
     def state(self) -> Any:

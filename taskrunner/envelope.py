@@ -2,7 +2,7 @@
 are the token that proves who holds it: the server raises the count whenever a reservation changes hands.
 
 These are values. They are not frozen only because a frozen dataclass costs three times as much to make, and one of
-each is made per job; nothing changes them after they are built.
+each is made per job; nothing changes them after they are built, but the marks of a delivery's run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import random
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from .durability import Durability
 
@@ -26,7 +26,8 @@ class Envelope:
     """One job as it travels: who it is, and its arguments as opaque bytes.
 
     ``enqueued_at`` is server time in milliseconds. ``flags`` are TRACKED and KEPT. ``extras`` holds what only some jobs
-    carry, by the names in ``Extra``; most jobs have none.
+    carry, by the names in ``Extra``; most jobs have none. ``previous`` is the result of the job that this one follows,
+    as the serializer made it; empty when there is none.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Envelope:
     attempt: int
     extras: dict[str, Any]
     payload: bytes
+    previous: bytes = b""
 
 
 class Extra:
@@ -48,11 +50,17 @@ class Extra:
     RESERVATION = "v"  # the task's own reservation, ms
     DELIVERIES = "d"  # deliveries that ended in a crash before this entry was written
     UNKNOWN_SINCE = "k"  # server time in ms when a worker first did not know the task
+    SAVED = "s"  # 1: an earlier run of the job saved a value
+    PREVIOUS = "p"  # bytes in front of the payload that are the result of the job before; only in letters
 
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """An envelope that arrived. ``fetched_at`` is ``time.monotonic()`` before the fetch was sent, in seconds."""
+    """An envelope that arrived. ``fetched_at`` is ``time.monotonic()`` before the fetch was sent, in seconds.
+
+    Marks of its run: ``cancelled``, it was told to stop, whatever comes of that; ``saved``, it kept an interim value.
+    They stand here because whoever ends a run, the executor or a timeout, knows its delivery and nothing else of it.
+    """
 
     envelope: Envelope
     queue: str
@@ -60,6 +68,8 @@ class Delivery:
     entry_id: bytes
     deliveries: int
     fetched_at: float
+    cancelled: bool = False
+    saved: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +89,7 @@ class Unreadable:
     problem: str
     newer: bool = False
     since: int = 0
+    saved: ClassVar[bool] = False
 
 
 Arrival = Delivery | Unreadable
@@ -86,11 +97,38 @@ Arrival = Delivery | Unreadable
 
 @dataclass(slots=True)
 class Lease:
-    """Something that a job takes at dispatch. ``hold``: it is freed when the job ends; else after ``seconds``."""
+    """Something that a job takes at dispatch. ``hold``: it is freed when the job ends; else after ``seconds``.
+
+    ``turn`` says what becomes of a job whose lease another one holds. "first": nothing, that one is the only one.
+    "debounce": it replaces that one, if that one still waits for its time, and else takes the lease from it. "latest":
+    it is parked until that one has ended, in the place of the one that is parked already.
+    """
 
     digest: str
     hold: bool
     seconds: float = 0.0
+    turn: Literal["first", "debounce", "latest"] = "first"
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The tick of a schedule that a draft is fired as. Instants are server time in ms.
+
+    The schedule must still stand at ``expected`` and goes on to ``following`` (None: nowhere); ``fired`` is the tick.
+    ``mark`` tells the definition by which it is fired. ``here``: its ticks are in the partition that the job goes to.
+    """
+
+    name: str
+    mark: str
+    expected: int
+    following: int | None
+    fired: int
+    here: bool
+
+    @property
+    def member(self) -> str:
+        """What stands in the ticks: it names the definition too, so that only that one can be fired."""
+        return f"{self.name}\n{self.mark}"
 
 
 @dataclass(slots=True)
@@ -98,7 +136,8 @@ class Draft:
     """An envelope on its way to the server, with the facts that the dispatch script needs.
 
     ``delay`` in seconds or ``due`` in server milliseconds make it wait. ``custom_id`` asks the server whether the id is
-    known.
+    known. ``tick``: it is taken only if nobody else has fired that. ``buried_at``: it brings back the dead letter of
+    that instant, as the server wrote it; only if that is still there.
     """
 
     envelope: Envelope
@@ -108,6 +147,18 @@ class Draft:
     custom_id: bool = False
     leases: tuple[Lease, ...] = ()
     durability: Durability = Durability.MEMORY
+    tick: Tick | None = None
+    buried_at: str = ""
+
+
+@runtime_checkable
+class Dispatchable(Protocol):
+    """A job that is not dispatched yet, such as ``task.job(...)`` gives: it makes a new draft of itself each time.
+    ``pack`` does what can fail, ``draft`` the rest. Server time in milliseconds."""
+
+    def pack(self, now: int) -> bytes | Draft: ...
+
+    def draft(self, packed: bytes | Draft, now: int) -> Draft: ...
 
 
 # An own generator: whoever seeds the global one (tests, simulations) must not make ids repeat across processes.

@@ -237,6 +237,9 @@ class Retry(Signal):
         super().__init__(reason)
         self.delay = delay
 
+    def __reduce__(self) -> tuple[type[Retry], tuple[float | timedelta | None, str]]:
+        return type(self), (self.delay, str(self))
+
 
 class Snooze(Signal):
     """Run this job again after ``delay`` seconds (or a timedelta); this run spends no attempt."""
@@ -244,6 +247,9 @@ class Snooze(Signal):
     def __init__(self, delay: float | timedelta) -> None:
         super().__init__(f"snoozed for {delay}")
         self.delay = delay
+
+    def __reduce__(self) -> tuple[type[Snooze], tuple[float | timedelta]]:
+        return type(self), (self.delay,)
 
 
 class GiveUp(Signal):

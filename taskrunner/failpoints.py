@@ -28,6 +28,8 @@ POINTS = (
     "before_dispatch",  # nothing has been sent
     "after_dispatch",  # the server has the jobs, their caller doesn't know
     "after_promote",
+    "before_fire",  # a tick is due, and nothing has been sent
+    "after_fire",  # the server has its job, the scheduler doesn't know
     "after_fetch",  # the server gave us the jobs, our books don't have them
     "after_reclaim",  # the same for what was another worker's
     "before_run",  # they are in our books, and none has started

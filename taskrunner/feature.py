@@ -51,6 +51,15 @@ class Feature:
 
     options: Mapping[str, Option] = {}
 
+    def on_register(self, where: str, function: Callable[..., Any], options: Options) -> None:
+        """Raise TaskOptionError, which begins with ``where``, for options that don't go with this function."""
+
+    def on_plan(self, where: str, options: Options, core: Mapping[str, Any]) -> None:
+        """Raise TaskOptionError, which begins with ``where``, for options of a dispatch that don't go together.
+
+        ``core`` are those given that are no feature's, such as ``delay``.
+        """
+
     def on_dispatch(self, task: str, options: Options) -> Fill | None:
         """Return what fills a draft of this task, or None."""
         return None
@@ -79,7 +88,7 @@ class Recipe:
 
     ``invoke`` runs it; ``judge`` turns an error into an outcome; ``pack`` a return value into bytes or PackingError;
     ``announce`` tells the hooks what happened (None: nobody listens); ``gates`` may refuse the run;
-    ``ttl`` is its own ``result_ttl`` in seconds.
+    ``ttl`` is its own ``result_ttl`` in seconds; ``hands_on``: its result is wanted though it may not be kept.
     """
 
     name: str
@@ -90,3 +99,4 @@ class Recipe:
     announce: Callable[[str, Delivery, Outcome | None, float], Awaitable[None]] | None
     gates: tuple[Gate, ...] = ()
     ttl: float | None = None
+    hands_on: bool = False

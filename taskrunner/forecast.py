@@ -52,7 +52,8 @@ class QueueStats:
 
     ``waiting`` is ready and not started, ``running`` is in a worker's hands, ``workers`` is the number of slots per
     replica, ``replicas`` the live processes (or ``replication_factor``). ``drain_time`` is the expected time until what
-    is waiting now is done; ``inf`` when nobody consumes. ``oldest_wait`` is the age of the oldest waiting job.
+    is waiting now is done; ``inf`` when nobody consumes, or when jobs wait in a queue that is ``paused``.
+    ``oldest_wait`` is the age of the oldest waiting job.
     """
 
     queue: str
@@ -70,6 +71,7 @@ class QueueStats:
     drain_time: float
     is_long: bool = False
     per_task: Mapping[str, TaskStats] = field(default_factory=dict)
+    paused: bool = False
 
     def desired_replicas(self, target: float) -> int:
         """How many replicas would drain the queue within ``target`` seconds; at least 1 while jobs wait."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, overload
 
 from . import hooks
+from .envelope import Delivery
 from .forecast import QueueStats
 from .hooks import Hooks
+from .middleware import Middleware, check
 from .options import Seconds, seconds
+from .payload import arguments
 from .settings import Settings
 from .worker.monitor import LongQueueHook
 
 F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M", bound=Middleware)
 
 
 class Hooking:
@@ -43,6 +47,40 @@ class Hooking:
         """Told of every failed run that will be tried again."""
         self.hooks.job["retry"].append(hook)
         return hook
+
+    def on_cancel(self, hook: F) -> F:
+        """Told of every job that was cancelled: by the worker that ran it, or, when it was waiting, by the process that
+        cancelled it."""
+        self.hooks.job["cancel"].append(hook)
+        return hook
+
+    def cancel_teller(self) -> Callable[[Delivery], Awaitable[None]] | None:
+        """What tells the ``on_cancel`` hooks of a job that was waiting when this process cancelled it; None when there
+        are no such hooks."""
+        loads = self.settings.serializer.loads
+        announce = self.hooks.announcer({}, {}, lambda one: arguments(loads(one.envelope.payload)), None)
+        if announce is None or not self.hooks.job["cancel"]:
+            return None
+        return lambda delivery: announce("cancel", delivery, None, 0.0)
+
+    def middleware(self, middleware: M) -> M:
+        """Goes around every run: ``async def m(ctx, call_next)``. Of several the first registered is the outermost.
+
+            @runner.middleware
+            async def timed(ctx: JobContext, call_next: CallNext) -> Any:
+                began = time.monotonic()
+                try:
+                    return await call_next()
+                finally:
+                    ctx.log.info("took %.3f s", time.monotonic() - began)
+
+        ``await call_next()`` gives what the task returned, or raises what it raised; what the middleware returns is the
+        result, and what it raises (also ``Retry``, ``Snooze``, ``GiveUp``) is judged as if the task had raised it. The
+        task's timeout holds for all of it. Raises TaskOptionError for what is no coroutine function.
+        """
+        check(middleware)
+        self.hooks.middleware.append(middleware)
+        return middleware
 
     def on_error(self, hook: F) -> F:
         """Told of failures of the runner's own machinery: ``hook(role, exception)``."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from .errors import JobCancelled, JobExpired, JobFailed, JobNotFound, ResultNotKept, ResultTimeout
 from .options import seconds
+from .priority import queue_of
 from .session import Session
 from .store.inspect import Sight
+from .store.listing import Listed
 from .store.wire import Ended
 
 R = TypeVar("R")
@@ -39,7 +41,8 @@ ENDED = {"s": JobStatus.SUCCEEDED, "f": JobStatus.FAILED, "c": JobStatus.CANCELL
 @dataclass(frozen=True, slots=True)
 class JobInfo:
     """What is known of a job. Instants are aware; ``run_time`` in seconds is the last run's; ``due_at`` only while it
-    waits for a time; ``worker`` only while it runs; ``error`` only when it failed for good."""
+    waits for a time; ``worker`` only while it runs; ``error`` only when it failed for good; ``saved`` is the last value
+    that the job saved (``JobContext.save``)."""
 
     id: str
     task: str
@@ -53,6 +56,7 @@ class JobInfo:
     worker: str | None = None
     deliveries: int = 0
     error: JobFailed | None = None
+    saved: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +99,22 @@ class Job(Generic[R]):
 
     async def status(self) -> JobStatus:
         """Where the job stands. Raises JobNotFound for an id that is unknown, or past its ``result_ttl``."""
-        return (await self.info()).status
+        return (await self._look())[0].status
 
     async def info(self) -> JobInfo:
         """What is known of the job. Raises JobNotFound like ``status``."""
+        info, partition = await self._look()
+        data = await self._origin.session().saved(partition, self.id)
+        return info if data is None else replace(info, saved=self._origin.loads(data))
+
+    async def _look(self) -> tuple[JobInfo, int]:
         found = await self._origin.session().find(self.id, self._partition)
         if found is None:
             raise self._unknown()
-        _, seen = found
-        return _info_of_ended(self.id, seen) if isinstance(seen, Ended) else _info_of_sight(self.id, self.task, seen)
+        keys, seen = found
+        if isinstance(seen, Ended):
+            return _info_of_ended(self.id, seen), keys.number
+        return _info_of_sight(self.id, self.task, seen), keys.number
 
     async def wait(self, timeout: float | timedelta | None = None) -> None:
         """Waits until the job has ended, in whatever way. Raises ResultTimeout after ``timeout`` seconds."""
@@ -125,6 +136,20 @@ class Job(Generic[R]):
         value = self._origin.loads(ended.result)
         convert = self._origin.convert
         return value if convert is None else convert(value)  # type: ignore[no-any-return]
+
+    async def cancel(self) -> bool:
+        """Cancels the job, wherever it is: one that waits never runs, one that runs is cut on whatever machine it is.
+
+        True: it is cancelled, and whatever its run may still come to is refused; its unique key is free, ``status()``
+        is cancelled and ``result()`` raises JobCancelled, at once and for all who wait. False: it had ended, or is
+        unknown. A thread can't be cut: it goes on in its slot, and can look at ``ctx.cancelled``. A job with
+        ``ignore_result`` leaves no trace in its stream, so it can be cancelled only while it waits for its time, unless
+        it is unique or its id is the caller's. Raises RedisUnavailable when the server stays away: then cancel again.
+
+            if not await job.cancel():
+                print("too late:", await job.status())
+        """
+        return await self._origin.session().cancel(self.id, self._partition)
 
     async def _ended(self, timeout: float | timedelta | None) -> Ended:
         if not self._origin.kept:
@@ -156,7 +181,7 @@ def _info_of_ended(id: str, ended: Ended) -> JobInfo:
     return JobInfo(
         id,
         ended.task,
-        ended.queue,
+        queue_of(ended.queue),
         ENDED[ended.state],
         ended.attempts,
         enqueued_at=_instant(ended.enqueued_at),
@@ -166,12 +191,30 @@ def _info_of_ended(id: str, ended: Ended) -> JobInfo:
     )
 
 
+def info_of(listed: Listed, state: str) -> JobInfo:
+    """What a listing shows of one job."""
+    if listed.ended is not None:
+        return _info_of_ended(listed.id, listed.ended)
+    if listed.dead is not None:
+        dead = listed.dead
+        error = JobFailed(dead.error_type, dead.message, dead.traceback, dead.attempts, dead.reason)
+        failed_at, queue = _instant(dead.failed_at), queue_of(listed.lane)
+        return JobInfo(
+            listed.id, dead.task, queue, JobStatus.FAILED, dead.attempts, ended_at=failed_at,
+            deliveries=dead.deliveries, error=error,
+        )  # fmt: skip
+    due = listed.at if state in (JobStatus.SCHEDULED, JobStatus.RETRYING) else 0
+    return _info_of_sight(
+        listed.id, "", Sight(state, listed.lane, due, listed.worker, listed.deliveries, listed.envelope)
+    )
+
+
 def _info_of_sight(id: str, task: str, sight: Sight) -> JobInfo:
     envelope = sight.envelope
     return JobInfo(
         id,
         envelope.task if envelope else task,
-        sight.queue,
+        queue_of(sight.queue),
         JobStatus(sight.state),
         envelope.attempt if envelope else 1,
         enqueued_at=_instant(envelope.enqueued_at) if envelope else None,

@@ -11,11 +11,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from .backoff import Backoff, BackoffFunction
 from .durability import DurabilityName
+from .envelope import Dispatchable
 from .errors import TaskOptionError
+
+PriorityName = Literal["high", "normal", "low"]
+UniqueMode = bool | Literal["debounce", "latest"]
 
 Seconds = float | timedelta
 """A duration: seconds as int or float, or a timedelta."""
@@ -88,12 +92,14 @@ class DispatchKeywords(TypedDict, total=False):
 
     id: str
     queue: str
+    priority: PriorityName
     delay: Seconds
     at: datetime
     expires: Seconds | datetime | None
-    unique: bool
+    unique: UniqueMode
     unique_key: str | Callable[..., str] | None
     unique_for: Seconds | None
+    max_wait: Seconds | None
     max_retry: int
     backoff: Backoff | BackoffFunction
     timeout: Seconds | None
@@ -107,10 +113,13 @@ class TaskKeywords(TypedDict, total=False):
     """The options that a task may set; for type checkers, the checks themselves are the features'."""
 
     queue: str | None
+    concurrency: int | None
+    priority: PriorityName
     expires: Seconds | None
-    unique: bool
+    unique: UniqueMode
     unique_key: Callable[..., str] | None
     unique_for: Seconds | None
+    max_wait: Seconds | None
     max_retry: int
     backoff: Backoff | BackoffFunction
     retry_on: type[BaseException] | tuple[type[BaseException], ...]
@@ -119,7 +128,8 @@ class TaskKeywords(TypedDict, total=False):
     reservation_timeout: Seconds | None
     result_ttl: Seconds | None
     ignore_result: bool
-    on_start: Callable[..., Any] | None
-    on_success: Callable[..., Any] | None
-    on_failure: Callable[..., Any] | None
-    on_retry: Callable[..., Any] | None
+    pool: Literal["thread", "process"]
+    on_start: Callable[..., Any] | Dispatchable | None
+    on_success: Callable[..., Any] | Dispatchable | None
+    on_failure: Callable[..., Any] | Dispatchable | None
+    on_retry: Callable[..., Any] | Dispatchable | None

@@ -74,8 +74,21 @@ class Settlement:
     ttl: float | None = None
 
 
+class Elsewhere(Exception):
+    """The cause of an error that came from another process; ``failure`` is the error as that process saw it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+    def __str__(self) -> str:
+        return f"\n{self.failure.traceback}"
+
+
 def describe(error: BaseException) -> Failure:
     """An error as text, whatever its ``__str__``, notes or causes do."""
+    if isinstance(error.__cause__, Elsewhere):
+        return error.__cause__.failure
     try:
         message = str(error)[:MESSAGE_LIMIT]
     except Exception:

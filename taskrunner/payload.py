@@ -241,6 +241,18 @@ def _converted(convert: Convert, value: Any, name: str, task: str) -> Any:
         raise PayloadError(f"argument {name!r} of task {task!r} doesn't fit its annotation: {error}") from None
 
 
+def pack_value(serializer: Serializer, value: Any, limit: int, what: str, remedy: str) -> bytes:
+    """A value as bytes. Raises PayloadError, which begins with ``what``, or PayloadTooLarge."""
+    try:
+        data = serializer.dumps(value)
+    except Exception as error:
+        raise PayloadError(f"{what} can't be kept: {error}; {remedy}") from None
+    if len(data) > limit:
+        size = f"takes {len(data):,} bytes, over max_payload={limit:,}"
+        raise PayloadTooLarge(f"{what} {size}; store it elsewhere and keep a reference")
+    return data
+
+
 class Packer:
     """Packs and unpacks the arguments of one task."""
 

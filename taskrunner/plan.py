@@ -13,6 +13,7 @@ from .errors import TaskOptionError
 from .feature import Arguments, Fill
 from .options import Options
 from .payload import Packer
+from .priority import lane
 
 HEADERS_LIMIT = 8_000
 """Bytes; they travel in the head of the letter, whose size is limited too (``wire.HEAD_LIMIT``)."""
@@ -67,7 +68,10 @@ class Plan:
             raise TaskOptionError(f"{where}: give delay or at, not both")
         self.task = task
         self.options = features.choose(base, rest, where, dispatch=True)
-        self.queue: str = core.get("queue", queue)
+        for feature in features.FEATURES:
+            feature.on_plan(where, self.options, core)
+        self.max_wait: float | None = self.options["max_wait"]
+        self.lane = lane(core.get("queue", queue), self.options["priority"])
         self.kept = not self.options["ignore_result"]
         self._packer = packer
         self._id: str | None = core.get("id")
@@ -96,7 +100,7 @@ class Plan:
             payload = self.pack(args, kwargs)
         id = self._id
         envelope = Envelope(id or new_id(), self.task, now, TRACKED | KEPT, 1, {**self._extras}, payload)
-        draft = Draft(envelope, self.queue, self._delay, self._due, id is not None, (), self._durability)
+        draft = Draft(envelope, self.lane, self._delay, self._due, id is not None, (), self._durability)
         if self._fills:
             arguments = Arguments(args, kwargs, lambda: self._packer.canonical(args, kwargs))
             for fill in self._fills:

@@ -1,5 +1,6 @@
 """Producer: sends drafts. Concurrent dispatches share one script call: at most one is in flight per partition and
-durability (a lane), and whatever is dispatched meanwhile is the next batch. No timer: a lone dispatch goes out at once.
+durability (an outlet), and whatever is dispatched meanwhile is the next batch. No timer: a lone dispatch goes out at
+once.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Producer:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._partitions = len(store.partitions)
-        # By lane: first those of Durability.MEMORY, whose numbers are those of the partitions, then the others.
+        # By outlet: first those of Durability.MEMORY, whose numbers are those of the partitions, then the others.
         self._waiting: list[list[Waiting]] = [[] for _ in store.partitions for _ in Durability]
         self._sending: dict[int, asyncio.Task[None]] = {}
 
@@ -41,11 +42,11 @@ class Producer:
 
     def submit(self, draft: Draft, partition: int) -> asyncio.Future[str | None]:
         """Takes one draft for the next batch. Gives the id of the job that it duplicates, or None for a new job."""
-        lane = partition + draft.durability * self._partitions
+        outlet = partition + draft.durability * self._partitions
         future: asyncio.Future[str | None] = self._loop.create_future()
-        self._waiting[lane].append((draft, future, self._loop.time()))
-        if lane not in self._sending:
-            self._sending[lane] = self._loop.create_task(self._send(lane), name="taskrunner-dispatch")
+        self._waiting[outlet].append((draft, future, self._loop.time()))
+        if outlet not in self._sending:
+            self._sending[outlet] = self._loop.create_task(self._send(outlet), name="taskrunner-dispatch")
         return future
 
     async def dispatch_many(self, drafts: Iterable[Draft]) -> list[Accepted]:
@@ -80,12 +81,12 @@ class Producer:
         while self._sending:
             await asyncio.wait(list(self._sending.values()))
 
-    async def _send(self, lane: int) -> None:
+    async def _send(self, outlet: int) -> None:
         try:
-            await self._send_all(lane % self._partitions, self._waiting[lane])
+            await self._send_all(outlet % self._partitions, self._waiting[outlet])
         finally:
             # Here and not in a callback: whoever dispatches after this instant must start another task.
-            self._sending.pop(lane, None)
+            self._sending.pop(outlet, None)
 
     async def _send_all(self, partition: int, waiting: list[Waiting]) -> None:
         flying: asyncio.Task[None] | None = None
@@ -110,7 +111,7 @@ class Producer:
         batch: list[Waiting] = []
         size = 0
         for one in waiting[:BATCH]:
-            size += len(one[0].envelope.payload)
+            size += len(one[0].envelope.payload) + len(one[0].envelope.previous)
             if one[0].queue != queue or (batch and size > BATCH_BYTES):
                 break
             batch.append(one)

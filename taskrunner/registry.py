@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from . import features
 from .context import JobContext
-from .errors import DuplicateTask, TaskOptionError, UnknownTask
+from .errors import DuplicateTask, QueueConflict, TaskOptionError, UnknownTask
 from .options import TaskKeywords
 from .options import name as checked_name
 from .session import Session
@@ -26,6 +26,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.tasks: dict[str, Task[..., Any]] = {}
+        self.concurrency: dict[str, int] = {}
 
     def session(self) -> Session:
         """What is open in the running loop."""
@@ -45,7 +46,8 @@ class Registry:
     def task(self, function: Any = None, *, name: str | None = None, **options: Any) -> Any:
         """Registers a function as a task; with or without options (see ``TaskKeywords``). Default name: the function's.
 
-        Raises DuplicateTask for a name that is taken, TaskOptionError for an unknown option or a wrong value.
+        Raises DuplicateTask for a name that is taken, TaskOptionError for an unknown option or a wrong value,
+        QueueConflict for a ``concurrency`` other than the one that its queue has.
         """
         if function is not None and not callable(function):
             raise TaskOptionError(f"runner.task takes a function, not {function!r}; a name goes into name=")
@@ -66,6 +68,9 @@ class Registry:
         where = f"task {name!r}"
         queue = self.settings.queue if queue is None else checked_name(queue, f"{where}: queue")
         chosen = features.choose(features.DEFAULTS, options, where, dispatch=False)
+        if function is not None:
+            for feature in features.FEATURES:
+                feature.on_register(where, function, chosen)
         task: Task[..., Any] = Task(
             self,
             function,
@@ -76,8 +81,20 @@ class Registry:
             self.settings.max_payload,
             self.settings.durability,
         )
+        self._agree(queue, chosen["concurrency"], where)
         self.tasks[name] = task
         return task
+
+    def _agree(self, queue: str, concurrency: int | None, where: str) -> None:
+        """How many jobs of a queue run at once in a process is one number: the first task that names it fixes it."""
+        if concurrency is None:
+            return
+        fixed = self.concurrency.setdefault(queue, concurrency)
+        if fixed != concurrency:
+            raise QueueConflict(
+                f"{where}: queue {queue!r} has concurrency={fixed} already, not {concurrency}; name the same number, "
+                "leave it out to inherit that one, or give the task another queue"
+            )
 
     def find(self, task: Task[..., Any] | str) -> Task[..., Any]:
         """The task of that name, or the task itself. Raises UnknownTask, which tells the nearest name."""

@@ -9,20 +9,23 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from . import embedded, hooks, settings
+from . import embedded, hooks, procedure, settings
 from .consumer import Consumer, Home
 from .dead_letters import DeadLetters, FailedJob
 from .durability import DurabilityName
-from .errors import AlreadyStarted, RedisUnavailable
+from .errors import AlreadyStarted, RedisUnavailable, TaskOptionError, UsageError
 from .forecast import QueueStats
 from .hooking import Hooking
 from .job import Job, Origin
-from .options import DispatchKeywords, Seconds
+from .operation import Operation
+from .options import DispatchKeywords, Seconds, truth
 from .options import name as checked_name
 from .payload import Serializer
-from .registry import Registry
+from .priority import queue_of
+from .scheduling import Scheduling
 from .session import Session
 from .signals import on_stop_signal
 from .store.connect import connect
@@ -35,7 +38,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class TaskRunner(Home):
+class TaskRunner(Home, Operation):
     """A runner: register tasks with ``@runner.task``, dispatch them from anywhere, run them with ``runner.start()``.
 
     ``redis`` is a URL (``redis://``, ``rediss://``, ``unix://``, ``embedded://``, ``embedded:///folder``) or a ready
@@ -70,6 +73,8 @@ class TaskRunner(Home):
         result_ttl: Seconds = 300,
         shutdown_timeout: Seconds = 30,
         max_deliveries: int = 4,
+        max_dead_letters: int | None = 100_000,
+        dead_letter_ttl: Seconds | None = timedelta(days=90),
         max_payload: int = 1_000_000,
         partitions: int = 1,
         delete_on_ack: bool = True,
@@ -77,6 +82,7 @@ class TaskRunner(Home):
         key_prefix: str = "taskrunner",
         durability: DurabilityName = "memory",
         state: Any = None,
+        prune_schedules: bool = False,
     ) -> None:
         self.settings = settings.check(
             namespace=namespace,
@@ -93,17 +99,22 @@ class TaskRunner(Home):
             result_ttl=result_ttl,
             shutdown_timeout=shutdown_timeout,
             max_deliveries=max_deliveries,
+            max_dead_letters=max_dead_letters,
+            dead_letter_ttl=dead_letter_ttl,
             max_payload=max_payload,
             partitions=partitions,
             delete_on_ack=delete_on_ack,
             serializer=serializer,
             key_prefix=key_prefix,
             durability=durability,
+            prune_schedules=prune_schedules,
         )
-        Registry.__init__(self)
+        Scheduling.__init__(self)
         Hooking.__init__(self)
         self.state = state
-        self.dead_letters = DeadLetters(self.opened, self.settings.serializer)
+        self.dead_letters = DeadLetters(
+            self.opened, self._origin_of, self.settings.serializer, self.settings.durability
+        )
         redis = (os.environ.get("TASKRUNNER_REDIS_URL") or "embedded://") if redis is None else redis
         self.owns_server = redis == "embedded://"
         """True when the server is that of this process alone: whoever starts several processes must share one out."""
@@ -135,18 +146,25 @@ class TaskRunner(Home):
     async def dispatch_many(self, specs: Sequence[JobSpec[R]]) -> list[Job[R]]:
         """Dispatches many jobs, 200 (or a megabyte) per round trip, each on its own. Returns their handles in order.
 
-        Raises PayloadError before anything is written; RedisUnavailable when the server went away in the middle, or
-        QueueFull: then some of the jobs were accepted; DispatchUncertain when that is not known of those in its
-        ``job_ids``.
+        Raises PayloadError, or QueueBusy for a ``max_wait`` among them, before anything is written; RedisUnavailable
+        when the server went away in the middle, or QueueFull: then some of the jobs were accepted; DispatchUncertain
+        when that is not known of those in its ``job_ids``.
         """
         session = await self.opened()
         now = session.store.clock.now()
         # All arguments are packed before the first is sent; the rest of a draft is made when its chunk is. A draft
         # with a key of the user's making is made at once, as that can fail too.
         packed = [spec.pack(now) for spec in specs]
+        for plan in dict.fromkeys(spec.plan for spec in specs):
+            if plan.max_wait is not None:
+                await session.admission.admit(queue_of(plan.lane), plan.max_wait)
         drafts = (spec.draft(done, now) for spec, done in zip(specs, packed, strict=True))
         accepted = await session.producer.dispatch_many(drafts)
         return [Job(id, one.origin, place, known) for one, (id, place, known) in zip(specs, accepted, strict=True)]
+
+    def _origin_of(self, task: str, kept: bool) -> Origin:
+        convert = self.tasks[task].plan({})[1].convert if task in self.tasks else None
+        return Origin(task, self.session, self.settings.serializer.loads, convert, kept)
 
     def job(self, id: str) -> Job[Any]:
         """The handle of a job by its id; whether there is such a job shows when it is asked."""
@@ -175,6 +193,11 @@ class TaskRunner(Home):
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None:
+            if procedure.loading_main:
+                raise UsageError(
+                    "a process of pool='process' reads this program for its functions, and the program dispatches or "
+                    'starts again: do that below `if __name__ == "__main__":`'
+                )
             for other in [one for one in self._sessions if one.is_closed()]:
                 self._sessions.pop(other, None)  # asyncio.run() ended without aclose()
             session = self._sessions[loop] = self._new_session()
@@ -191,10 +214,14 @@ class TaskRunner(Home):
             chosen.beat,
             chosen.result_ttl,
             chosen.delete_on_ack,
+            max_dead_letters=chosen.max_dead_letters,
+            dead_letter_ttl=chosen.dead_letter_ttl,
         )
         keyspace = Keyspace(chosen.key_prefix, chosen.namespace, chosen.partitions)
         store = Store(self._deployment, keyspace, store_options)
-        return Session(store, self._deployment, client)
+        session = Session(store, self._deployment, client, chosen.replication_factor)
+        session.cancel_teller = self.cancel_teller
+        return session
 
     async def opened(self) -> Session:
         """The session, connected. Raises RedisError."""
@@ -218,19 +245,30 @@ class TaskRunner(Home):
     # -- consuming -------------------------------------------------------------------------------------------
 
     def start(
-        self, *, consume: bool = True, fail_fast: bool = False
+        self,
+        *,
+        consume: bool = True,
+        fail_fast: bool = False,
+        queues: Sequence[str] | None = None,
+        prune_schedules: bool | None = None,
     ) -> contextlib.AbstractAsyncContextManager[TaskRunner]:
         """``async with runner.start():`` consumes inside the block; leaving it drains gracefully.
 
-        ``consume=False`` only dispatches. A server that is away is waited for, or with ``fail_fast=True`` raises
-        RedisUnavailable; a wrong password, right or address raises RedisConfigurationError. Raises AlreadyStarted
-        while the runner runs.
+        ``consume=False`` only dispatches. ``queues`` are the names of those that it consumes; None: its default queue
+        and those of its tasks. ``prune_schedules`` removes the schedules that decorators have declared somewhere and
+        this runner's do not (None: as ``TaskRunner`` was told). A server that is away is waited for, or with
+        ``fail_fast=True`` raises RedisUnavailable; a wrong password, right or address raises RedisConfigurationError.
+        Raises AlreadyStarted while the runner runs, TaskOptionError for a wrong name.
         """
         self._refuse_second_start()
-        return self._run_block(consume, fail_fast)
+        prune = self.settings.prune_schedules if prune_schedules is None else truth(prune_schedules, "prune_schedules")
+        return self._run_block(consume, fail_fast, _queues(queues), prune)
 
-    async def run(self) -> None:
-        """Consumes until SIGTERM or SIGINT, then drains gracefully; a second signal cancels what still runs."""
+    async def run(self, *, queues: Sequence[str] | None = None, prune_schedules: bool | None = None) -> None:
+        """Consumes until SIGTERM or SIGINT, then drains gracefully; a second signal cancels what still runs.
+
+        ``queues`` and ``prune_schedules`` as for ``start``. Raises TaskOptionError for a wrong name.
+        """
         loop, stop, serving = asyncio.get_running_loop(), asyncio.Event(), asyncio.current_task()
         starting = True
 
@@ -243,7 +281,7 @@ class TaskRunner(Home):
 
         with on_stop_signal(loop, heard):
             try:
-                async with self.start():
+                async with self.start(queues=queues, prune_schedules=prune_schedules):
                     starting = False
                     await stop.wait()
             except asyncio.CancelledError:
@@ -252,7 +290,9 @@ class TaskRunner(Home):
                 serving.uncancel()
 
     @contextlib.asynccontextmanager
-    async def _run_block(self, consume: bool, fail_fast: bool) -> AsyncGenerator[TaskRunner]:
+    async def _run_block(
+        self, consume: bool, fail_fast: bool, queues: Sequence[str] | None, prune_schedules: bool
+    ) -> AsyncGenerator[TaskRunner]:
         self._refuse_second_start()
         self._started = True
         try:
@@ -264,7 +304,9 @@ class TaskRunner(Home):
                     raise
             for hook in self.hooks.startup:
                 await hooks.call(hook)
-            self._consumer = Consumer(self, session, self._deployment) if consume else None
+            self._consumer = (
+                Consumer(self, session, self._deployment, queues, prune_schedules) if consume else None
+            )
             try:
                 yield self
             finally:
@@ -316,6 +358,14 @@ class Dispatcher:
         """As ``TaskRunner.dispatch``."""
         bound: BoundTask[..., Any] = self._find(task).with_options(**self._options)
         return await bound.dispatch(*args, **kwargs)
+
+
+def _queues(names: Sequence[str] | None) -> list[str] | None:
+    if names is None:
+        return None
+    if isinstance(names, str) or not names:
+        raise TaskOptionError(f"queues must be a list with the name of at least one queue, not {names!r}")
+    return [checked_name(one, "queues") for one in names]
 
 
 def _deployment(redis: Any) -> Deployment:

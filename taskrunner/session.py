@@ -6,8 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from .admission import Admission
+from .envelope import Delivery
 from .errors import RedisUnavailable
 from .producer import Producer
+from .store import saved
+from .store.cancellation import Removed
 from .store.deployment import Deployment
 from .store.inspect import Inspection, Sight
 from .store.keys import PartitionKeys
@@ -21,21 +25,28 @@ LOOK_AGAIN = (1.0, 5.0)
 PATIENCE = 30.0
 
 T = TypeVar("T")
+Tell = Callable[[Delivery], Awaitable[None]]
 
 
 class Session:
     """Opened lazily by the first dispatch, or by ``start()``; bound to the loop that opened it."""
 
-    def __init__(self, store: Store, deployment: Deployment, client_id: str) -> None:
+    def __init__(
+        self, store: Store, deployment: Deployment, client_id: str, replication_factor: int | None = None
+    ) -> None:
         self.store = store
         self.producer = Producer(store)
+        self.admission = Admission(self._drain_time)
         self._client_id = client_id
+        self._replication_factor = replication_factor
         self._listener = Listener(deployment, store.partitions[0].prefix, self._heard, self._gap)
         self._listening: asyncio.Task[None] | None = None
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._opening: asyncio.Task[None] | None = None
-        self.on_notice: Callable[[str], None] | None = None
+        self.on_notice: Callable[[str, bytes], None] | None = None
         self.on_gap: Callable[[], None] | None = None
+        self.cancel_teller: Callable[[], Tell | None] = lambda: None
+        """Gives what tells the hooks of jobs that are cancelled from here while they wait; None when nobody listens."""
 
     @property
     def listener(self) -> Listener:
@@ -59,6 +70,7 @@ class Session:
     async def close(self) -> None:
         if self._opening is not None:
             self._opening.cancel()
+        await self.admission.close()
         await self.producer.close()
         if self._listening is not None:
             self._listening.cancel()
@@ -77,6 +89,44 @@ class Session:
         it was last used. Raises RedisError."""
         await self.open()
         return await persist(lambda: question(self.store.inspection), PATIENCE)
+
+    async def _drain_time(self, queue: str) -> float:
+        stats = await self.read(lambda inspection: inspection.stats(queue, self._replication_factor))
+        return stats.drain_time
+
+    # -- saved values ----------------------------------------------------------------------------------------
+
+    async def save(self, delivery: Delivery, data: bytes) -> bool:
+        """Keeps an interim value of a job; False when the job is not that run's any more. Raises RedisError."""
+        keys, options = self.store.partitions[delivery.partition], self.store.options
+        link = self.store.control(keys)
+        return await persist(lambda: saved.save(link, keys, options.group, options.worker_id, delivery, data), PATIENCE)
+
+    async def saved(self, partition: int, id: str) -> bytes | None:
+        """The interim value of a job, if there is one. Raises RedisError."""
+        keys = self.store.partitions[partition]
+        return await persist(lambda: saved.read(self.store.control(keys), keys, id), PATIENCE)
+
+    # -- ending jobs -----------------------------------------------------------------------------------------
+
+    async def cancel(self, id: str, partition: int | None) -> bool:
+        """Cancels a job; False when it has ended or is unknown. Raises RedisError."""
+        await self.open()
+        tell = self.cancel_teller()
+        removed = await self.store.cancellation.cancel(id, partition, PATIENCE, letter=tell is not None)
+        return await _told(removed, tell)
+
+    async def delete(self, id: str) -> bool:
+        """Removes a job and all that is known of it; False when nothing is. Raises RedisError."""
+        await self.open()
+        tell = self.cancel_teller()
+        removed = await self.store.cancellation.delete(id, PATIENCE, letter=tell is not None)
+        return await _told(removed, tell)
+
+    async def purge(self, queue: str) -> int:
+        """Cancels the jobs of a queue that wait, and tells how many. Raises RedisError."""
+        await self.open()
+        return await self.store.cancellation.purge(queue, PATIENCE)
 
     # -- outcomes --------------------------------------------------------------------------------------------
 
@@ -127,7 +177,7 @@ class Session:
         for event in self._waiters.get(data.decode(), ()):
             event.set()
         if self.on_notice is not None:
-            self.on_notice(channel)
+            self.on_notice(channel, data)
 
     def _gap(self) -> None:
         for events in self._waiters.values():
@@ -135,3 +185,9 @@ class Session:
                 event.set()
         if self.on_gap is not None:
             self.on_gap()
+
+
+async def _told(removed: Removed | None, tell: Tell | None) -> bool:
+    if removed is not None and removed.waiting is not None and tell is not None:
+        await tell(removed.waiting)
+    return removed is not None

@@ -32,12 +32,15 @@ class Settings:
     result_ttl: float
     shutdown_timeout: float
     max_deliveries: int
+    max_dead_letters: int | None
+    dead_letter_ttl: float | None
     max_payload: int
     partitions: int
     delete_on_ack: bool
     serializer: Serializer
     key_prefix: str
     durability: Durability
+    prune_schedules: bool
 
     @property
     def beat(self) -> float:
@@ -66,12 +69,15 @@ def check(
     result_ttl: Seconds,
     shutdown_timeout: Seconds,
     max_deliveries: int,
+    max_dead_letters: int | None,
+    dead_letter_ttl: Seconds | None,
     max_payload: int,
     partitions: int,
     delete_on_ack: bool,
     serializer: Serializer | None,
     key_prefix: str,
     durability: DurabilityName,
+    prune_schedules: bool,
 ) -> Settings:
     """Settings, or a TaskOptionError that names the wrong one."""
     for what, hook in (("long_queue_hook", long_queue_hook), ("failed_task_handler", failed_task_handler)):
@@ -97,10 +103,13 @@ def check(
         result_ttl=seconds(result_ttl, "result_ttl", zero=False),
         shutdown_timeout=seconds(shutdown_timeout, "shutdown_timeout"),
         max_deliveries=whole(max_deliveries, "max_deliveries", 1),
+        max_dead_letters=None if max_dead_letters is None else whole(max_dead_letters, "max_dead_letters", 1),
+        dead_letter_ttl=None if dead_letter_ttl is None else seconds(dead_letter_ttl, "dead_letter_ttl", zero=False),
         max_payload=whole(max_payload, "max_payload", 1),
         partitions=whole(partitions, "partitions", 1),
         delete_on_ack=truth(delete_on_ack, "delete_on_ack"),
         serializer=JSON() if serializer is None else serializer,
         key_prefix=name(key_prefix, "key_prefix"),
         durability=checked_durability(durability, "durability"),
+        prune_schedules=truth(prune_schedules, "prune_schedules"),
     )

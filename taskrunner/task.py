@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
-import anyio.to_thread
-
 from . import features
+from .carriage import Request
 from .context import JobContext, Surroundings, current
 from .durability import Durability
-from .envelope import Delivery, Draft
-from .errors import PayloadError, PayloadTooLarge
+from .envelope import Delivery, Dispatchable, Draft
+from .errors import PayloadError, TaskOptionError
 from .feature import Call, PackingError, Recipe
+from .features.pools import PROCESS
 from .features.retries import policy
-from .hooks import Hooks
+from .follow_ups import FollowUp
+from .hooks import JOB_KINDS, Hooks
 from .job import Job, Origin
+from .middleware import Around, compose
 from .options import DispatchKeywords, Options
-from .payload import JSON, Packer, Serializer, Signature, arguments
+from .payload import JSON, Packer, Serializer, Signature, arguments, pack_value
 from .plan import Plan
+from .priority import queue_of
+from .procedure import Procedure
+from .processes import Processes
 from .session import Session
+from .threads import in_thread
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,9 +105,9 @@ class Task(Generic[P, R]):
     def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Job[R]]:
         """Dispatches a job: ``job = await task.dispatch(...)``. One round trip, shared with concurrent dispatches.
 
-        Raises PayloadError, QueueFull, RedisConfigurationError, or RedisUnavailable when the server stayed away: then
-        nothing was written. Raises DispatchUncertain, a RedisUnavailable, when it was sent and got no answer, or was
-        not confirmed as its ``durability`` asks: then the job may exist.
+        Raises PayloadError, QueueBusy (over its ``max_wait``), QueueFull, RedisConfigurationError, or RedisUnavailable
+        when the server stayed away: then nothing was written. Raises DispatchUncertain, a RedisUnavailable, when it was
+        sent and got no answer, or was not confirmed as its ``durability`` asks: then the job may exist.
         """
         return self.send(self._plan, self._origin, args, kwargs)
 
@@ -128,6 +133,8 @@ class Task(Generic[P, R]):
         if not session.store.clock.known:
             await session.open()
         draft = plan.draft(args, kwargs, session.store.clock.now())
+        if plan.max_wait is not None:
+            await session.admission.admit(queue_of(plan.lane), plan.max_wait)
         producer = session.producer
         partition = producer.partition_of(draft)
         duplicate = await producer.submit(draft, partition)
@@ -135,31 +142,73 @@ class Task(Generic[P, R]):
 
     # -- running ---------------------------------------------------------------------------------------------
 
-    def recipe(self, hooks: Hooks, surroundings: Surroundings, options: Options | None = None) -> Recipe:
-        """This task as a worker runs it, with its own options or those that travelled with a job."""
+    def recipe(
+        self, hooks: Hooks, surroundings: Surroundings, processes: Processes, options: Options | None = None
+    ) -> Recipe:
+        """This task as a worker runs it, with its own options or those that travelled with a job.
+
+        Raises TaskOptionError for a function that must run in a process and isn't found there by its name.
+        """
         options = self.options if options is None else options
-        call = self._call(surroundings)
+        apart = options["pool"] == PROCESS
+        run = self._in_process(processes, surroundings) if apart else self._here()
+        call = self._call(surroundings, run, compose(hooks.middleware))
         for feature in features.FEATURES:
             call = feature.around(options, call)
+        if apart:
+            call = processes.in_turn(call)  # outside of the timeout: to wait for a process is no fault of the job
         gates = (feature.gate(options) for feature in features.FEATURES)
+        own = {kind: hook for kind in JOB_KINDS if (hook := options.get(f"on_{kind}")) is not None}
+        specs = {kind: hook for kind, hook in own.items() if isinstance(hook, Dispatchable)}
+        keeper = surroundings.keeper
         return Recipe(
             self.name,
             options,
             call,
             policy(options).judge,
             self._pack_result,
-            hooks.announcer(options, self._unpack),
+            hooks.announcer(
+                {kind: hook for kind, hook in own.items() if kind not in specs},
+                {kind: FollowUp(spec, kind, self._home.session) for kind, spec in specs.items()},
+                self._unpack,
+                None if keeper is None else keeper.save,
+            ),
             tuple(gate for gate in gates if gate is not None),
             options["result_ttl"],
+            "success" in specs,
         )
 
-    def _call(self, surroundings: Surroundings) -> Call:
-        """The innermost call: arguments, context, function."""
-        function, signature, loads = self.function, self._signature, self._serializer.loads
+    def _here(self) -> Callable[..., Awaitable[Any]]:
+        """What calls the function in this process."""
+        function = self.function
+        assert function is not None
+        return function if inspect.iscoroutinefunction(function) else functools.partial(in_thread, function)
+
+    def _in_process(self, processes: Processes, surroundings: Surroundings) -> Callable[..., Awaitable[Any]]:
+        """What calls the function in another process."""
+        function, signature, where = self.function, self._signature, f"task {self.name!r}: pool='process'"
         assert function is not None
         assert signature is not None
-        run = function if inspect.iscoroutinefunction(function) else functools.partial(_in_thread, function)
-        takes_context, typed, name = signature.takes_context, bool(signature.converters), self.name
+        procedure = Procedure.of(function, where)
+        found = procedure.find()
+        if found is not self and found is not function:
+            raise TaskOptionError(f"{where}: what {procedure} is in its module is {found!r}, and not this task")
+
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            context = current.get()
+            delivery, previous = context.alone(), context.previous
+            chosen = (context.max_retry, previous, signature.takes_context)
+            return await processes.run(Request(procedure, delivery, *chosen, args, kwargs))
+
+        return run
+
+    def _call(self, surroundings: Surroundings, run: Callable[..., Awaitable[Any]], around: Around | None) -> Call:
+        """The innermost call: arguments, context, middleware, function."""
+        signature, loads = self._signature, self._serializer.loads
+        assert signature is not None
+        # Another process makes the context anew, of what can travel.
+        takes_context = signature.takes_context and self.options["pool"] != PROCESS
+        typed, name = bool(signature.converters), self.name
 
         async def invoke(delivery: Delivery) -> Any:
             context = JobContext(delivery, surroundings)
@@ -172,8 +221,12 @@ class Task(Generic[P, R]):
                 except Exception as error:
                     raise PackingError(error, "its arguments can't be read") from None
                 if takes_context:
-                    return await run(context, *args, **kwargs)
-                return await run(*args, **kwargs)
+                    args = (context, *args)
+                if around is not None:
+                    result = await around(context, lambda: run(*args, **kwargs))
+                else:
+                    result = await run(*args, **kwargs)
+                return result if result is not None else context.kept
             finally:
                 current.reset(token)
 
@@ -185,18 +238,11 @@ class Task(Generic[P, R]):
     def _pack_result(self, result: Any) -> bytes:
         if result is None and type(self._serializer) is JSON:
             return b"null"
+        what, remedy = f"the result of task {self.name!r}", "return plain data, or set ignore_result"
         try:
-            data = self._serializer.dumps(result)
-        except Exception as error:
-            text = f"the result of task {self.name!r} can't be kept: {error}; return plain data, or set ignore_result"
-            raise PackingError(PayloadError(text), "its result can't be kept") from None
-        if len(data) > self._max_payload:
-            text = (
-                f"the result of task {self.name!r} takes {len(data):,} bytes, over max_payload={self._max_payload:,}; "
-                "store it elsewhere and return a reference"
-            )
-            raise PackingError(PayloadTooLarge(text), "its result can't be kept")
-        return data
+            return pack_value(self._serializer, result, self._max_payload, what, remedy)
+        except PayloadError as error:
+            raise PackingError(error, "its result can't be kept") from None
 
 
 class BoundTask(Generic[P, R]):
@@ -214,47 +260,3 @@ class BoundTask(Generic[P, R]):
     def job(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
         """As ``Task.job``."""
         return JobSpec(self._plan, self._origin, args, kwargs)
-
-
-async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Runs a plain function in a thread, in which ``current_job()`` works.
-
-    A thread can't be cancelled: when the run is, its slot and its reservation stay taken until the function returns,
-    and then the cancellation goes on. So it runs twice at once only when a stop gave it up (after the shutdown
-    timeout) or its reservation was lost.
-    """
-
-    def call() -> tuple[Any, BaseException | None]:
-        try:
-            return function(*args, **kwargs), None
-        except BaseException as error:
-            return None, error  # as a value: a SystemExit that leaves a task of asyncio's stops the event loop
-
-    work = asyncio.ensure_future(anyio.to_thread.run_sync(call, limiter=_threads()))
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.shield(asyncio.wait([work]))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not work.cancelled():
-            work.exception()  # seen: it is ignored, and that on purpose
-        raise cancelled
-    result, raised = work.result()
-    if raised is not None:
-        raise raised
-    return result
-
-
-def _threads() -> anyio.CapacityLimiter:
-    """Threads for tasks: as many as there are slots, which limit them already; not anyio's 40 for everybody."""
-    loop = asyncio.get_running_loop()
-    limiter = _limiters.get(loop)
-    if limiter is None:
-        _limiters.clear()  # a closed loop's is of no use to anybody
-        limiter = _limiters[loop] = anyio.CapacityLimiter(100_000)
-    return limiter
-
-
-_limiters: dict[asyncio.AbstractEventLoop, anyio.CapacityLimiter] = {}

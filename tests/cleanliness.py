@@ -21,6 +21,6 @@ async def leftovers(client: redis.asyncio.Redis, namespace: str, allowed: tuple[
                     found.append(f"{key}: {group['consumers']} consumers")
             if await client.xlen(raw) and name not in allowed:
                 found.append(f"{key}: {await client.xlen(raw)} entries")
-        elif not name.startswith((*PERMANENT, *allowed)) and await client.pttl(raw) < 0:
+        elif not name.startswith((*PERMANENT, *allowed)) and await client.pttl(raw) == -1:
             found.append(f"{key}: stays for ever")
     return found

@@ -93,6 +93,19 @@ async def test_long_queue_alert_starts_processes_and_stops_them() -> None:
     assert output.splitlines()[-1] == "the queue is empty"
 
 
+async def test_schedules_fire_and_are_listed_and_removed() -> None:
+    lines = (await example("schedules.py")).splitlines()
+    assert lines == [
+        "bill-7 fires on day 01 at 00:00 UTC",
+        "3 ticks, 3 runs",
+        "bill-7: @monthly, paused=True",
+        "greet_the_office: 30 9 * * mon-fri, paused=False",
+        "heartbeat: 0.5, paused=False",
+        "removed: True",
+        "refused: '0 0 30 2 *' never comes true: no month of it has such a day",
+    ]
+
+
 # -- web applications ----------------------------------------------------------------------------------------
 
 

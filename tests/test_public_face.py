@@ -14,8 +14,9 @@ from taskrunner import TaskRunnerError, errors
 
 PROMISED = {
     "the runner": {"TaskRunner", "Task", "JobSpec", "Job", "JobStatus", "JobInfo", "Backoff"},
+    "schedules": {"Schedule"},
     "in a job": {"JobContext", "current_job", "Retry", "Snooze", "GiveUp"},
-    "hooks and figures": {"JobEvent", "FailedJob", "QueueStats", "TaskStats"},
+    "hooks and figures": {"JobEvent", "CallNext", "FailedJob", "QueueStats", "TaskStats"},
     "errors of the server": {
         "RedisError",
         "RedisUnavailable",

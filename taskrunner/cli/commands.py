@@ -1,19 +1,18 @@
-"""What can be typed. Each command reads its arguments here and does its work in a module of its own."""
+"""What can be typed: the commands, and the groups and commands of other modules.
+
+Each command here reads its arguments and does its work in a module of its own."""
 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from .. import __version__
-from ..errors import RedisConfigurationError, TaskOptionError
-from ..runner import TaskRunner
+from . import dead, job, queues, schedules
+from .choice import Json, Namespace, Reference, Url, choose, fail
 from .durations import parse_duration
-from .reference import BadReference, load_runner
 
 app = typer.Typer(
     help="Background jobs for asyncio on Redis Streams.",
@@ -23,12 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Reference = Annotated[str, typer.Argument(metavar="MODULE:RUNNER", help="Where the TaskRunner is, such as app:runner.")]
-
-
-def _fail(text: str, code: int = 2) -> NoReturn:
-    print(f"taskrunner: {text}", file=sys.stderr)
-    raise typer.Exit(code)
+app.add_typer(job.app, name="job")
+app.add_typer(dead.app, name="dead")
+app.add_typer(schedules.app, name="schedules")
 
 
 def _version(wanted: bool) -> None:
@@ -48,27 +44,28 @@ def taskrunner(
 
 @app.command()
 def run(
-    reference: Reference,
+    reference: Annotated[
+        str, typer.Argument(metavar="MODULE:RUNNER", help="Where the TaskRunner is, such as app:runner.")
+    ],
     processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="How many worker processes.")] = 1,
+    queues: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these queues; else the default one and those of the tasks.")
+    ] = None,
     uvloop: Annotated[bool, typer.Option("--uvloop", help="Use uvloop, which must be installed.")] = False,
 ) -> None:
     """Run workers. A dead one is replaced; SIGTERM or Ctrl-C drains all of them, a second one hands back what runs."""
     if os.name == "nt":
-        _fail("`taskrunner run` needs Linux or macOS; call `asyncio.run(runner.run())` in a program of your own")
+        fail("`taskrunner run` needs Linux or macOS; call `asyncio.run(runner.run())` in a program of your own")
     from .run import run as run_workers
 
-    raise typer.Exit(run_workers(reference, processes, uvloop))
+    raise typer.Exit(run_workers(reference, processes, uvloop, queues))
 
 
 @app.command()
 def stats(
-    reference: Annotated[
-        str | None, typer.Argument(metavar="MODULE:RUNNER", help="The runner to ask about; or give --url.")
-    ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="The server; a runner of default settings.", envvar="TASKRUNNER_REDIS_URL")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option(help="With --url; `taskrunner` if not given.")] = None,
+    reference: Reference = None,
+    url: Url = None,
+    namespace: Namespace = None,
     queue: Annotated[str | None, typer.Option(help="Only this queue.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object; a drain time of null is never, as nobody consumes.")
@@ -87,55 +84,32 @@ def stats(
         try:
             limit = parse_duration(fail_over)
         except ValueError as error:
-            _fail(f"--fail-over: {error}")
+            fail(f"--fail-over: {error}")
         if watch:
-            _fail("give --watch or --fail-over, not both: the one goes on, the other ends with a verdict")
-    runner = _runner_to_ask(reference, url, namespace)
+            fail("give --watch or --fail-over, not both: the one goes on, the other ends with a verdict")
+    runner = choose(reference, url, namespace)
     raise typer.Exit(show_stats(runner, Wish(queue, as_json, watch, limit)))
 
 
 @app.command()
 def doctor(
-    reference: Annotated[
-        str | None, typer.Argument(metavar="MODULE:RUNNER", help="The runner to examine; or give --url.")
-    ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="The server; a runner of default settings.", envvar="TASKRUNNER_REDIS_URL")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option(help="With --url; `taskrunner` if not given.")] = None,
+    reference: Reference = None,
+    url: Url = None,
+    namespace: Namespace = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Put back or end what can't go on, and tidy up; workers may go on.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Examine the server and what is in it: settings, rights, clock, leftovers, jobs that are cut off."""
     from .doctor import show_doctor
 
-    runner = _runner_to_ask(reference, url, namespace)
+    runner = choose(reference, url, namespace)
     raise typer.Exit(show_doctor(runner, certain=reference is not None, mend=repair, as_json=as_json))
 
 
-def _runner_to_ask(reference: str | None, url: str | None, namespace: str | None) -> TaskRunner:
-    if reference is not None:
-        if namespace is not None:
-            _fail("give MODULE:RUNNER or --namespace, not both: the runner has its own")
-        try:
-            runner = load_runner(reference)
-        except BadReference as problem:
-            _fail(str(problem))
-    elif url is None:
-        _fail("which server? Give MODULE:RUNNER, or --url, or set TASKRUNNER_REDIS_URL")
-    else:
-        try:
-            runner = TaskRunner(url) if namespace is None else TaskRunner(url, namespace=namespace)
-        except (RedisConfigurationError, TaskOptionError) as problem:
-            _fail(str(problem))
-        folder = url.removeprefix("embedded://")
-        if folder.startswith("/") and folder != url and not Path(folder, "taskrunner-valkey").is_dir():
-            _fail(f"no embedded server ever kept its data in {folder}", code=1)
-    if runner.owns_server and "TASKRUNNER_EMBEDDED_URL" not in os.environ:
-        _fail("the server of embedded:// is seen by its own process only; use embedded:///folder, or a server's URL")
-    return runner
+for command in (queues.pause, queues.resume, queues.purge):
+    app.command()(command)
 
 
 @app.command()
@@ -146,7 +120,7 @@ def demo(
 ) -> None:
     """See it work: real jobs in two processes, one of which is killed on the way, and every result checked."""
     if os.name == "nt":
-        _fail("the demo needs Linux or macOS, for its embedded server")
+        fail("the demo needs Linux or macOS, for its embedded server")
     from .demo.play import play
 
     raise typer.Exit(play(stay))

@@ -10,11 +10,13 @@ from .supervisor import ConfigurationProblem, Supervisor, WorkerEvent
 from .worker import SAME_REQUEST
 
 
-def run(reference: str, processes: int, uvloop: bool) -> int:
-    """Runs workers until a signal. The exit code: 0 when all drained, 1 when one did not, 2 for a configuration
-    problem, which is told in one line."""
+def run(reference: str, processes: int, uvloop: bool, queues: str | None = None) -> int:
+    """Runs workers until a signal: of these ``queues``, names with commas between them, or of all that they know. The
+    exit code: 0 when all drained, 1 when one did not, 2 for a configuration problem, which is told in one line."""
+    options = ["--uvloop"] if uvloop else []
+    options += [f"--queues={queues}"] if queues is not None else []
     try:
-        return asyncio.run(_until_signal(reference, processes, ["--uvloop"] if uvloop else []))
+        return asyncio.run(_until_signal(reference, processes, options))
     except ConfigurationProblem as problem:
         _say(str(problem))
         return 2

@@ -22,6 +22,7 @@ from ..forecast import QueueStats, TaskStats
 from ..runner import TaskRunner
 from .console import make_console, make_table
 from .durations import show_duration, show_rate
+from .printable import printable
 
 EVERY = 1.0
 """Seconds between two looks of ``--watch``."""
@@ -94,15 +95,19 @@ async def _once_more(runner: TaskRunner, wish: Wish, console: Console) -> None:
         console.print(picture(runner.settings.namespace, found))
 
 
+async def known_queues(runner: TaskRunner) -> list[str]:
+    """The queues that were dispatched to, and those that the runner names."""
+    # A runner made from a URL alone names none but the default, which need not exist.
+    own = {runner.settings.queue, *(task.queue for task in runner.tasks.values())} if runner.tasks else set[str]()
+    return sorted(own | set(await runner.session().store.inspection.queues()))
+
+
 async def read(runner: TaskRunner, queue: str | None) -> list[QueueStats]:
-    """The figures of one queue, or of each: those that were dispatched to and those that the runner names.
+    """The figures of one queue, or of each that is known.
 
     Raises RedisError, and UnknownQueue for a queue that is neither.
     """
-    inspection = runner.session().store.inspection
-    # A runner made from a URL alone names none but the default, which need not exist.
-    own = {runner.settings.queue, *(task.queue for task in runner.tasks.values())} if runner.tasks else set[str]()
-    known = sorted(own | set(await inspection.queues()))
+    known = await known_queues(runner)
     if queue is not None and queue not in known:
         rest = f"there are {', '.join(known)}" if known else "there are no queues at all"
         raise UnknownQueue(
@@ -141,7 +146,7 @@ def _queues(namespace: str, found: list[QueueStats], limit: float | None) -> Tab
     for stats in found:
         over = math.isinf(stats.drain_time) or (limit is not None and stats.drain_time > limit)
         table.add_row(
-            stats.queue,
+            f"{stats.queue} (paused)" if stats.paused else stats.queue,
             *(f"{number:,}" for number in (stats.waiting, stats.running, stats.scheduled)),
             Text(f"{stats.dead:,}", style="red" if stats.dead else ""),
             f"{stats.workers} × {stats.replicas}" if stats.replicas else Text("none", style="yellow"),
@@ -163,7 +168,7 @@ def _tasks(found: list[QueueStats]) -> Iterator[Table]:
     for name in ("waiting", "average", "95 % under", "succeeded", "failed", "retried"):
         table.add_column(name, justify="right", no_wrap=True)
     for queue, name, task in rows:
-        table.add_row(name, queue, f"{task.waiting:,}", *_task_cells(task))
+        table.add_row(Text(printable(name)), Text(queue), f"{task.waiting:,}", *_task_cells(task))
     yield table
 
 

@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..errors import EmbeddedServerError, RedisConfigurationError, UsageError
 from ..runner import TaskRunner
@@ -69,6 +69,7 @@ def main() -> int:
     parser.add_argument("reference")
     parser.add_argument("--channel", type=int, required=True)
     parser.add_argument("--uvloop", action="store_true")
+    parser.add_argument("--queues", type=lambda names: [name.strip() for name in names.split(",")])
     given = parser.parse_args()
     channel = Channel(given.channel)
     try:
@@ -78,7 +79,7 @@ def main() -> int:
         if runner.owns_server and "TASKRUNNER_EMBEDDED_URL" not in os.environ:
             os.environ["TASKRUNNER_EMBEDDED_URL"] = channel.ask("server")
         with asyncio.Runner(loop_factory=loop_factory) as loop:
-            loop.run(_serve(runner, channel))
+            loop.run(_serve(runner, channel, given.queues))
     except (BadReference, RedisConfigurationError, EmbeddedServerError, UsageError) as problem:
         channel.send(problem=str(problem))
         return 2
@@ -86,7 +87,7 @@ def main() -> int:
     return 0
 
 
-async def _serve(runner: TaskRunner, channel: Channel) -> None:
+async def _serve(runner: TaskRunner, channel: Channel, queues: Sequence[str] | None) -> None:
     """Consumes until a signal, then drains; a further signal cancels what still runs and hands it back."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     serving, asked, consuming = asyncio.current_task(), 0.0, False
@@ -103,7 +104,7 @@ async def _serve(runner: TaskRunner, channel: Channel) -> None:
 
     with on_stop_signal(loop, heard):
         try:
-            async with runner.start():
+            async with runner.start(queues=queues):
                 consuming = True
                 channel.send(say="consuming")
                 await stop.wait()

@@ -8,14 +8,29 @@ from typing import Any
 from ..errors import TaskOptionError
 from ..feature import Feature, Option
 from ..options import Options
+from .backpressure import Backpressure
 from .callbacks import Callbacks
+from .concurrency import Concurrency
 from .expiry import Expiry
+from .pools import Pools
+from .priority import Priority
 from .results import Results
 from .retries import Retries
 from .timeouts import Timeouts
 from .unique import Unique
 
-FEATURES: tuple[Feature, ...] = (Unique(), Expiry(), Results(), Retries(), Timeouts(), Callbacks())
+FEATURES: tuple[Feature, ...] = (
+    Unique(),
+    Expiry(),
+    Results(),
+    Retries(),
+    Timeouts(),
+    Callbacks(),
+    Pools(),
+    Priority(),
+    Concurrency(),
+    Backpressure(),
+)
 
 OPTIONS: dict[str, Option] = {name: option for feature in FEATURES for name, option in feature.options.items()}
 

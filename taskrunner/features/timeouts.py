@@ -54,7 +54,9 @@ class Timeouts(Feature):
 
         async def limited(delivery: Delivery) -> Any:
             late = asyncio.timeout(limit)
-            alarm = asyncio.get_running_loop().call_later(limit + STUCK, _tell_stuck, delivery, limit)
+            loop = asyncio.get_running_loop()
+            mark = loop.call_later(limit, _mark, delivery)
+            alarm = loop.call_later(limit + STUCK, _tell_stuck, delivery, limit)
             try:
                 async with late:
                     result = await call(delivery)
@@ -64,12 +66,17 @@ class Timeouts(Feature):
                     raise JobTimeout(f"the run took longer than its timeout of {limit:g} s and was cancelled") from None
                 raise
             finally:
+                mark.cancel()
                 alarm.cancel()
             if late.expired():
                 raise JobTimeout(f"the run took longer than its timeout of {limit:g} s and would not be cancelled")
             return result
 
         return limited
+
+
+def _mark(delivery: Delivery) -> None:
+    delivery.cancelled = True
 
 
 def _tell_stuck(delivery: Delivery, limit: float) -> None:

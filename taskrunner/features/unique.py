@@ -7,18 +7,37 @@
 job's handle, with ``deduplicated=True``. Without ``unique_key`` the key is the arguments. ``unique_for=T``: the same
 for T seconds after a dispatch, whether that job has finished or not. Both together: both hold.
 
+``unique="debounce"`` needs ``unique_for=T``: the job waits T seconds, and each further dispatch while it waits replaces
+its arguments (with its options, priority and queue) and begins the wait anew; the handle is that job's, with
+``deduplicated=True``. A job whose wait is over is replaced no more: the next dispatch begins a new wait.
+
+``unique="latest"``: a job is dispatched at once while none is alive. While one is, the first further dispatch makes a
+second job, whose status is "blocked"; each further one replaces that one's arguments; and it is queued when the first
+one has ended, in whatever way. With ``unique_for`` also both hold: T seconds long no further job is made, so arguments
+that come then are dropped unless a blocked job is there to take them.
+
+Both set their own time, so ``delay`` and ``at`` are refused. An ``id`` names the job only if it becomes a new one.
 The server holds the digest of the key, with the job's id as its value, and the script that ends the job frees it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from ..envelope import Draft, Extra, Lease
 from ..errors import PayloadError, TaskOptionError
 from ..feature import Arguments, Feature, Fill, Option
-from ..options import Options, seconds, truth
+from ..options import Options, UniqueMode, seconds
+
+MODES = ("debounce", "latest")
+
+
+def _mode(value: Any, what: str) -> UniqueMode:
+    if not isinstance(value, bool) and not (isinstance(value, str) and value in MODES):
+        raise TaskOptionError(f"{what} must be True, False, 'debounce' or 'latest', not {value!r}")
+    return value  # type: ignore[return-value]
 
 
 def _key(value: Any, what: str) -> Any:
@@ -40,24 +59,35 @@ class Unique(Feature):
     """See the module's docstring."""
 
     options = {
-        "unique": Option(False, truth),
+        "unique": Option(False, _mode),
         "unique_key": Option(None, _key),
         "unique_for": Option(None, _period),
     }
 
+    def on_plan(self, where: str, options: Options, core: Mapping[str, Any]) -> None:
+        mode = options["unique"]
+        if mode == "debounce" and options["unique_for"] is None:
+            raise TaskOptionError(f"{where}: unique='debounce' needs unique_for, the seconds that a job waits")
+        if mode in MODES and ("delay" in core or "at" in core):
+            instead = "its wait is unique_for" if mode == "debounce" else "it runs at once, or after the job before it"
+            raise TaskOptionError(f"{where}: unique={mode!r} takes neither delay nor at: {instead}")
+
     def on_dispatch(self, task: str, options: Options) -> Fill | None:
-        hold: bool = options["unique"]
+        mode: UniqueMode = options["unique"]
         period: float | None = options["unique_for"]
-        if not hold and period is None:
+        if mode is False and period is None:
             return None
         key = options["unique_key"]
+        wait = period if mode == "debounce" else None
 
         def fill(draft: Draft, arguments: Arguments, now: int) -> None:
             name = digest(task, _value(key, arguments, task))
-            if hold:
-                draft.leases += (Lease(name, hold=True),)
+            if mode is not False:
+                draft.leases += (Lease(name, hold=True, turn="first" if mode is True else mode),)
                 draft.envelope.extras[Extra.UNIQUE] = name
-            if period is not None:
+            if wait is not None:
+                draft.delay = wait
+            elif period is not None:
                 draft.leases += (Lease(name, hold=False, seconds=period),)
 
         return fill

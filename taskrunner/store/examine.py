@@ -178,7 +178,7 @@ def _kinds(known: Survey) -> Finding:
 
 async def _counts(subject: Subject) -> list[Finding]:
     store, wrong = subject.store, dict[str, None]()
-    for queue in await store.inspection.queues():
+    for queue in await store.inspection.lanes():
         for partition in store.partitions:
             try:
                 counts = await store.inspection.counts(partition, queue)

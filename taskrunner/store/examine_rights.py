@@ -23,17 +23,20 @@ LEFT = 60_000
 def trials(partition: PartitionKeys) -> list[tuple[Any, ...]]:
     """Commands that change nothing but keys of their own, which are named like a batch's and removed at the end."""
     name = f"examination-{secrets.token_hex(8)}"
-    text, table, bag, ranks, stream = (partition.batch(f"{name}-{kind}") for kind in "thszx")
-    kept = [(b"PEXPIRE", key, LEFT) for key in (text, table, bag, ranks, stream)]
+    text, table, bag, ranks, stream, line = (partition.batch(f"{name}-{kind}") for kind in "thszxl")
+    kept = [(b"PEXPIRE", key, LEFT) for key in (text, table, bag, ranks, stream, line)]
     return [
         (b"EXISTS", text), (b"TIME",), (b"PING",), (b"TYPE", text),
         (b"SET", text, "1", b"PX", LEFT), (b"GET", text),
         (b"HSET", table, "a", "1"), (b"HGET", table, "a"), (b"HMGET", table, "a"), (b"HGETALL", table),
         (b"HINCRBY", table, "a", 1), (b"HEXISTS", table, "a"), (b"HVALS", table), (b"HLEN", table),
         (b"HSCAN", table, 0), (b"HDEL", table, "b"),
-        (b"SADD", bag, "a"), (b"SMEMBERS", bag),
+        (b"SADD", bag, "a"), (b"SMEMBERS", bag), (b"SISMEMBER", bag, "a"), (b"SREM", bag, "b"),
         (b"ZADD", ranks, 1, "a"), (b"ZSCORE", ranks, "a"), (b"ZCARD", ranks), (b"ZRANGE", ranks, 0, 0),
-        (b"ZREVRANGE", ranks, 0, 0), (b"ZRANGEBYSCORE", ranks, 0, 1), (b"ZSCAN", ranks, 0), (b"ZREM", ranks, "b"),
+        (b"ZREVRANGE", ranks, 0, 0), (b"ZRANGEBYLEX", ranks, b"-", b"+"), (b"ZREVRANGEBYLEX", ranks, b"+", b"-"),
+        (b"ZLEXCOUNT", ranks, b"-", b"+"), (b"ZCOUNT", ranks, 0, 1), (b"HSTRLEN", table, "a"),
+        (b"ZRANGEBYSCORE", ranks, 0, 1), (b"ZSCAN", ranks, 0), (b"ZREM", ranks, "b"),
+        (b"LPUSH", line, "a"), (b"LRANGE", line, 0, 0), (b"LTRIM", line, 0, 0), (b"GETRANGE", text, 0, 0), (b"PTTL", text),
         (b"XGROUP", b"CREATE", stream, "g", "0", b"MKSTREAM"), (b"XADD", stream, "1-1", "a", "1"),
         (b"XREADGROUP", b"GROUP", "g", "c", b"COUNT", 1, b"STREAMS", stream, ">"), (b"XLEN", stream),
         (b"XRANGE", stream, "-", "+"), (b"XPENDING", stream, "g"), (b"XCLAIM", stream, "g", "c", 0, "1-1"),
@@ -42,7 +45,7 @@ def trials(partition: PartitionKeys) -> list[tuple[Any, ...]]:
         (b"XGROUP", b"SETID", stream, "g", "0"), (b"XGROUP", b"DELCONSUMER", stream, "g", "c"),
         (b"XTRIM", stream, b"MAXLEN", 0),
         (b"PUBLISH", partition.channel(name), ""),
-        *kept, (b"DEL", text), (b"UNLINK", text, table, bag, ranks, stream),
+        *kept, (b"DEL", text), (b"UNLINK", text, table, bag, ranks, stream, line),
     ]  # fmt: skip
 
 
@@ -82,9 +85,10 @@ async def _may_subscribe(deployment: Deployment, partition: PartitionKeys) -> bo
 async def examine_scripts(link: Link, partition: PartitionKeys, script: Script = STATS) -> Finding:
     """Whether scripts run, by one that only reads. Raises RedisUnavailable."""
     names = partition.queue("examination")
-    keys = [names.stream, names.due, names.dead, names.waiting, names.runs, names.rates]
+    keys = [partition.workers, partition.worker_facts, partition.paused]
+    keys += [names.stream, names.due, names.dead, names.waiting, names.runs, names.rates, names.tallies]
     try:
-        await link.run(script, [*keys, partition.workers, partition.worker_facts], ["examination"])
+        await link.run(script, keys, ["examination", "examination"])
     except RedisUnavailable:
         raise
     except RedisError as error:

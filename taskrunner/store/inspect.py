@@ -1,9 +1,11 @@
-"""Reads for people: what is known of a job, the figures of a queue, the dead letters. Nothing here changes anything."""
+"""Reads for people: what is known of a job, the figures of a queue. Nothing here changes anything."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -11,10 +13,15 @@ import orjson
 from .. import forecast
 from ..envelope import Delivery, Envelope
 from ..forecast import Capacity, QueueStats, TaskStats
+from ..priority import lanes, queue_of
 from . import wire
 from .keys import Keyspace, PartitionKeys
 from .links import Link
+from .listing import Listing
 from .scripts import LOOK, STATS, WATCH
+
+WAITING = {b"s": "scheduled", b"r": "retrying", b"b": "blocked"}
+"""States of live records of jobs that are not in the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,8 @@ class Sight:
 
 @dataclass(slots=True)
 class Counts:
-    """The figures of one queue in one partition, as the server keeps them."""
+    """The figures of one lane in one partition, as the server keeps them. ``paused`` and ``workers`` are facts of its
+    queue and of the partition."""
 
     now: int
     entries: int
@@ -44,6 +52,8 @@ class Counts:
     rates: dict[str, str]
     workers: list[dict[str, Any]]
     kept: int
+    paused: bool = False
+    blocked: int = 0
 
     @property
     def waiting(self) -> int:
@@ -57,6 +67,7 @@ class Inspection:
         self._links = links
         self._keyspace = keyspace
         self._group = group
+        self.listing = Listing(links, keyspace, group)
 
     # -- one job ---------------------------------------------------------------------------------------------
 
@@ -72,7 +83,7 @@ class Inspection:
         if kind == b"waiting":
             waiting = wire.arrive(b"", [wire.VERSION, reply[4]], 0, "", partition.number, 0.0)
             envelope = waiting.envelope if isinstance(waiting, Delivery) else None
-            state = "retrying" if reply[1] == b"r" else "scheduled"
+            state = WAITING.get(reply[1], "scheduled")
             return Sight(state, reply[2].decode(), round(float(reply[3])), "", 0, envelope)
         queue = reply[1].decode()
         arrival = wire.arrive(reply[2], reply[5], reply[4], queue, partition.number, 0.0)
@@ -97,60 +108,56 @@ class Inspection:
 
     # -- queues ----------------------------------------------------------------------------------------------
 
-    async def queues(self) -> list[str]:
-        """The names of all queues that jobs were ever dispatched to, or that a worker ever read."""
+    async def lanes(self) -> list[str]:
+        """The names of all lanes that jobs were ever dispatched to, or that a worker ever read."""
         names = set[bytes]()
         for partition in self._keyspace.partitions:
             names.update(await self._links[partition.number].call(b"SMEMBERS", partition.queues))
         return sorted(name.decode() for name in names)
 
-    async def counts(self, partition: PartitionKeys, queue: str) -> Counts:
-        names = partition.queue(queue)
-        keys = [names.stream, names.due, names.dead, names.waiting, names.runs, names.rates]
-        reply = await self._links[partition.number].run(
-            STATS, [*keys, partition.workers, partition.worker_facts], [self._group]
-        )
-        runs = {task: orjson.loads(text) for task, text in _pairs(reply[7])}
-        unsettled = {task: int(n) for task, n in _pairs(reply[6])}
-        rates = {name: text.decode() for name, text in _pairs(reply[8])}
-        workers = [orjson.loads(facts) for facts in reply[9]]
-        now, entries, pending, scheduled, dead, oldest = reply[:6]
-        return Counts(now, entries, pending, scheduled, dead, oldest, unsettled, runs, rates, workers, reply[10])
+    async def queues(self) -> list[str]:
+        """The names of the queues that these belong to."""
+        return sorted({queue_of(lane) for lane in await self.lanes()})
+
+    async def counts(self, partition: PartitionKeys, lane: str) -> Counts:
+        """The figures of one lane."""
+        [counts] = await self._counts(partition, queue_of(lane), (lane,))
+        return counts
+
+    async def _counts(self, partition: PartitionKeys, queue: str, lanes: Sequence[str]) -> list[Counts]:
+        """Those of several lanes of one queue, of one instant."""
+        keys = [partition.workers, partition.worker_facts, partition.paused]
+        for lane in lanes:
+            names = partition.queue(lane)
+            keys += [names.stream, names.due, names.dead, names.waiting, names.runs, names.rates, names.tallies]
+        now, paused, facts, *rows = await self._links[partition.number].run(STATS, keys, [self._group, queue])
+        workers = [orjson.loads(text) for text in facts]
+        return [_counts_of(now, row, workers, paused == b"1") for row in rows]
 
     async def stats(self, queue: str, replication_factor: int | None) -> QueueStats:
-        """The figures of a queue over all partitions."""
-        counts = [await self.counts(partition, queue) for partition in self._keyspace.partitions]
-        return summarise(queue, counts, replication_factor)
+        """The figures of a queue, over its lanes and all partitions."""
+        return summarise(queue, await self._counts_everywhere(queue, lanes(queue)), replication_factor)
 
     async def stats_of_all(self, replication_factor: int | None) -> QueueStats:
         """The figures of all queues together, under the name ``*``."""
-        counts = [
-            await self.counts(partition, queue)
-            for queue in await self.queues()
-            for partition in self._keyspace.partitions
-        ]
+        counts: list[Counts] = []
+        for queue, there in groupby(sorted(await self.lanes(), key=queue_of), queue_of):
+            counts += await self._counts_everywhere(queue, list(there))
         return summarise("*", counts, replication_factor)
 
-    # -- dead letters ----------------------------------------------------------------------------------------
+    async def _counts_everywhere(self, queue: str, lanes: Sequence[str]) -> list[Counts]:
+        return [
+            counts for partition in self._keyspace.partitions for counts in await self._counts(partition, queue, lanes)
+        ]
 
-    async def dead_letter(self, id: str) -> wire.DeadLetter | None:
-        for partition in self._keyspace.partitions:
-            for queue in await self.queues():
-                text = await self._links[partition.number].call(b"HGET", partition.queue(queue).dead_letters, id)
-                if text is not None:
-                    return wire.exhume(text)
-        return None
 
-    async def dead_letters(self, limit: int) -> list[wire.DeadLetter]:
-        """The latest dead letters of all queues, newest first."""
-        found: list[wire.DeadLetter] = []
-        for partition in self._keyspace.partitions:
-            for queue in await self.queues():
-                names = partition.queue(queue)
-                ids = await self._links[partition.number].call(b"ZREVRANGE", names.dead, 0, limit - 1)
-                texts = await self._links[partition.number].call(b"HMGET", names.dead_letters, *ids) if ids else []
-                found += [wire.exhume(text) for text in texts if text is not None]
-        return sorted(found, key=lambda letter: letter.failed_at, reverse=True)[:limit]
+def _counts_of(now: int, row: list[Any], workers: list[dict[str, Any]], paused: bool) -> Counts:
+    entries, pending, scheduled, dead, oldest = row[:5]
+    unsettled = {task: int(n) for task, n in _pairs(row[5])}
+    runs = {task: orjson.loads(text) for task, text in _pairs(row[6])}
+    rates = {name: text.decode() for name, text in _pairs(row[7])}
+    facts = (unsettled, runs, rates, workers, row[8], paused, row[9])
+    return Counts(now, entries, pending, scheduled, dead, oldest, *facts)
 
 
 def _pairs(flat: list[bytes]) -> Iterable[tuple[str, bytes]]:
@@ -158,7 +165,7 @@ def _pairs(flat: list[bytes]) -> Iterable[tuple[str, bytes]]:
 
 
 def summarise(queue: str, counts: list[Counts], replication_factor: int | None) -> QueueStats:
-    """The figures of a queue, from those of its partitions."""
+    """The figures of a queue, from those of its lanes in all partitions."""
     now = max((count.now for count in counts), default=0)
     waiting, running = sum(count.waiting for count in counts), sum(count.pending for count in counts)
     runs = _merged(counts)
@@ -169,7 +176,7 @@ def summarise(queue: str, counts: list[Counts], replication_factor: int | None) 
             unsettled[task] = unsettled.get(task, 0) + max(n, 0)
     fleet = counts[0].workers if counts else []
     workers = [facts for facts in fleet if queue == "*" or queue in facts.get("queues", ())]
-    all_slots = sum(facts["slots"] for facts in workers)
+    all_slots = sum(min(facts["slots"], facts.get("caps", {}).get(queue, facts["slots"])) for facts in workers)
     slots = all_slots / len(workers) if workers else 0
     in_hand = max(0, sum(unsettled.values()) - waiting)
     per_task = forecast.still_waiting(unsettled, run_times, in_hand, all_slots)
@@ -179,12 +186,13 @@ def summarise(queue: str, counts: list[Counts], replication_factor: int | None) 
     if replication_factor is not None and not workers:
         capacity = Capacity(0, 0, None, 0.0)  # nobody consumes, whatever was configured
     oldest = [count.oldest for count in counts if count.oldest]
+    held_up = any(count.paused and count.waiting for count in counts)
     return QueueStats(
         queue=queue,
         waiting=waiting,
         running=running,
         scheduled=sum(count.scheduled for count in counts),
-        blocked=0,
+        blocked=sum(count.blocked for count in counts),
         dead=sum(count.dead for count in counts),
         workers=round(slots),
         replicas=replicas,
@@ -192,8 +200,9 @@ def summarise(queue: str, counts: list[Counts], replication_factor: int | None) 
         arrival_rate=sum(forecast.rate(c.rates["arrived"], now) for c in counts if "arrived" in c.rates),
         completion_rate=sum(forecast.rate(c.rates["completed"], now) for c in counts if "completed" in c.rates),
         oldest_wait=max(0.0, (now - min(oldest)) / 1000) if oldest and waiting else 0.0,
-        drain_time=forecast.drain_time(waiting, average, capacity),
+        drain_time=math.inf if held_up else forecast.drain_time(waiting, average, capacity),
         per_task={task: _task_stats(per_task.get(task, 0.0), runs.get(task)) for task in {*unsettled, *runs}},
+        paused=bool(counts) and all(count.paused for count in counts),
     )
 
 

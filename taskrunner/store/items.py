@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..envelope import KEPT, TRACKED, Delivery, Draft, Envelope, Extra, Unreadable
+import orjson
+
+from ..envelope import KEPT, TRACKED, Delivery, Draft, Envelope, Extra, Tick, Unreadable
 from ..outcome import Again, Expired, Failed, Outcome, Released, Settlement, Succeeded
 from . import wire
 from .keys import PartitionKeys
 
 Items = list[Any]
+
+TURNS = {"first": "u", "debounce": "w", "latest": "l"}
 
 
 def add_draft(draft: Draft, letter: bytes, keys: list[str], items: Items, partition: PartitionKeys) -> None:
@@ -18,15 +22,27 @@ def add_draft(draft: Draft, letter: bytes, keys: list[str], items: Items, partit
     operations = "t" if envelope.flags & TRACKED else ""
     at = len(items)
     items += (operations, envelope.id, envelope.task, letter)
-    if not (draft.custom_id or draft.leases or draft.delay or draft.due or envelope.extras):
+    if draft.tick:
+        operations += _add_tick(draft.tick, keys, items, partition)
+    if not (
+        draft.tick or draft.custom_id or draft.leases or draft.delay or draft.due or draft.buried_at or envelope.extras
+    ):
         return
+    if draft.buried_at:
+        operations += "b"
+        keys += (*partition.queue(draft.queue).grave, partition.job(envelope.id))
+        items.append(draft.buried_at)
     if draft.custom_id:
         operations += "n"
         keys.append(partition.job(envelope.id))
     for lease in draft.leases:
         if lease.hold:
-            operations += "u"
+            operations += TURNS[lease.turn]
             keys.append(partition.unique(lease.digest))
+            if lease.turn != "first":
+                items.append(len(orjson.dumps(envelope.id)) + 2)  # of the comma after it, from 1 as Lua counts
+            if lease.turn == "latest":
+                keys.append(partition.next(lease.digest))
         else:
             operations += "p"
             keys.append(partition.period(lease.digest))
@@ -41,6 +57,17 @@ def add_draft(draft: Draft, letter: bytes, keys: list[str], items: Items, partit
         operations += "r"
         items.append(envelope.extras[Extra.RESERVATION])
     items[at] = operations
+
+
+def _add_tick(tick: Tick, keys: list[str], items: Items, partition: PartitionKeys) -> str:
+    if not tick.here:
+        keys.append(partition.fired)
+        items += (tick.name, tick.fired)
+        return "g"
+    keys += (partition.ticks, partition.fired)
+    following = "" if tick.following is None else tick.following
+    items += (tick.member, tick.name, tick.expected, following, tick.fired)
+    return "f"
 
 
 class SettlementItems:
@@ -158,7 +185,10 @@ def _carry(delivery: Delivery, attempt: int) -> Envelope:
     crashes = delivery.deliveries - 1 + extras.get(Extra.DELIVERIES, 0)
     if crashes:
         extras[Extra.DELIVERIES] = crashes
-    return Envelope(envelope.id, envelope.task, envelope.enqueued_at, envelope.flags, attempt, extras, envelope.payload)
+    if delivery.saved:
+        extras[Extra.SAVED] = 1
+    head = (envelope.id, envelope.task, envelope.enqueued_at, envelope.flags)
+    return Envelope(*head, attempt, extras, envelope.payload, envelope.previous)
 
 
 def _kept(envelope: Envelope) -> bytes:

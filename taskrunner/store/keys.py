@@ -6,9 +6,10 @@
     letters:QUEUE               hash     while jobs wait               job id -> its letter           promote
     retrying:QUEUE              zset     while jobs wait               those of due that are retries  promote
     tallies:QUEUE               hash     while jobs wait               state and task -> how many     promote
-    dead:QUEUE                  zset     while there are dead letters  job id -> when it failed, ms   the operator
-    dead-letters:QUEUE          hash     while there are dead letters  job id -> its record           the operator
-    dead-tasks:QUEUE            zset     while there are dead letters  task, instant, id; by name     the operator
+    parked:QUEUE                zset     while jobs wait for others    job id -> since when, ms       settle
+    dead:QUEUE                  zset     while there are dead letters  job id -> when it failed, ms   operator, bounds
+    dead-letters:QUEUE          hash     while there are dead letters  job id -> its record           operator, bounds
+    dead-tasks:QUEUE            zset     while there are dead letters  task, instant, id; by name     operator, bounds
     succeeded:QUEUE             list     result_ttl                    the latest ids, newest first   expiry
     cancelled:QUEUE             list     result_ttl                    the same                       expiry
     expired:QUEUE               list     result_ttl                    the same                       expiry
@@ -18,11 +19,16 @@
     live                        hash     while jobs live               job id -> state, queue, entry  settle
     watchers                    hash     while somebody waits          job id -> channels to tell     settle
     job:ID                      string   result_ttl                    outcome of a job               expiry
+    saved:ID                    string   7 days, then result_ttl       what a job saved of its work   expiry
     unique:DIGEST               string   while its job lives           id of the job that holds it    settle
     next:DIGEST                 string   while a job waits for that    id of the job that waits       settle
     period:DIGEST               string   unique_for                    id of the job that took it     expiry
     batch:CLIENT                string   10 minutes                    last batch and its reply       expiry
-    queues                      set      permanent                     names of the queues            -
+    queues                      set      permanent                     names of the lanes             -
+    schedules                   hash     while there are schedules     name -> its definition         unschedule
+    ticks                       zset     while there are schedules     name, revision -> next tick    unschedule
+    fired                       hash     while there are schedules     name -> its latest tick, ms    unschedule
+    schedule-locks              hash     while there are schedules     task and lock key -> name      unschedule
     paused                      set      while some queue is paused    names of those, * for all      resume
     workers                     zset     while workers live            worker -> alive until, ms      leave, reclaim
     worker-facts                hash     while workers live            worker -> facts about it       leave, reclaim
@@ -35,7 +41,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 KINDS = {
     "stream:": "stream",
@@ -43,6 +49,7 @@ KINDS = {
     "letters:": "hash",
     "retrying:": "zset",
     "tallies:": "hash",
+    "parked:": "zset",
     "dead:": "zset",
     "dead-letters:": "hash",
     "dead-tasks:": "zset",
@@ -55,11 +62,16 @@ KINDS = {
     "live": "hash",
     "watchers": "hash",
     "job:": "string",
+    "saved:": "string",
     "unique:": "string",
     "next:": "string",
     "period:": "string",
     "batch:": "string",
     "queues": "set",
+    "schedules": "hash",
+    "ticks": "zset",
+    "fired": "hash",
+    "schedule-locks": "hash",
     "paused": "set",
     "workers": "zset",
     "worker-facts": "hash",
@@ -68,7 +80,7 @@ KINDS = {
 }
 """Name, or beginning of the names, and type of every key."""
 
-EXPIRING = ("job:", "succeeded:", "cancelled:", "expired:", "period:", "batch:", "leader")
+EXPIRING = ("job:", "saved:", "succeeded:", "cancelled:", "expired:", "period:", "batch:", "leader")
 """Beginnings of the names that end by expiry."""
 
 PERMANENT = ("stream:", "waiting:", "runs:", "rates:", "queues", "janitor")
@@ -83,7 +95,8 @@ ENDED = ("runs", "succeeded", "cancelled", "expired")
 
 @dataclass(frozen=True, slots=True)
 class QueueKeys:
-    """The keys of one queue in one partition. ``ready``, ``buried`` and ``all`` are the first 7, 10 and 14 of them."""
+    """The keys of one queue in one partition. ``ready``, ``buried`` and ``all`` are the first 7, 10 and 14 of them,
+    ``grave`` those of its dead letters."""
 
     queue: str
     stream: str
@@ -100,9 +113,18 @@ class QueueKeys:
     succeeded: str
     cancelled: str
     expired: str
-    ready: tuple[str, ...]
-    buried: tuple[str, ...]
-    all: tuple[str, ...]
+    ready: tuple[str, ...] = field(init=False)
+    buried: tuple[str, ...] = field(init=False)
+    all: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = tuple(getattr(self, one) for one in (*FIELDS, *DEAD, *ENDED))
+        for part, count in (("ready", len(FIELDS)), ("buried", len(FIELDS + DEAD)), ("all", len(names))):
+            object.__setattr__(self, part, names[:count])
+
+    @property
+    def grave(self) -> tuple[str, ...]:
+        return self.buried[len(FIELDS) :]
 
 
 class PartitionKeys:
@@ -119,6 +141,10 @@ class PartitionKeys:
         self.worker_facts = self.prefix + "worker-facts"
         self.janitor = self.prefix + "janitor"
         self.leader = self.prefix + "leader"
+        self.schedules = self.prefix + "schedules"
+        self.ticks = self.prefix + "ticks"
+        self.fired = self.prefix + "fired"
+        self.schedule_locks = self.prefix + "schedule-locks"
         self.wake = self.prefix + "wake"  # a channel, not a key
         self._job = self.prefix + "job:"
         self._queues: dict[str, QueueKeys] = {}
@@ -126,15 +152,21 @@ class PartitionKeys:
     def queue(self, name: str) -> QueueKeys:
         keys = self._queues.get(name)
         if keys is None:
-            all = tuple(f"{self.prefix}{field.replace('_', '-')}:{name}" for field in (*FIELDS, *DEAD, *ENDED))
-            keys = self._queues[name] = QueueKeys(name, *all, all[: len(FIELDS)], all[: len(FIELDS + DEAD)], all)
+            kinds = (one.replace("_", "-") for one in (*FIELDS, *DEAD, *ENDED))
+            keys = self._queues[name] = QueueKeys(name, *(f"{self.prefix}{kind}:{name}" for kind in kinds))
         return keys
 
     def job(self, id: str) -> str:
         return self._job + id
 
+    def saved(self, id: str) -> str:
+        return f"{self.prefix}saved:{id}"
+
     def unique(self, digest: str) -> str:
         return f"{self.prefix}unique:{digest}"
+
+    def next(self, digest: str) -> str:
+        return f"{self.prefix}next:{digest}"
 
     def period(self, digest: str) -> str:
         return f"{self.prefix}period:{digest}"

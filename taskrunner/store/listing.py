@@ -51,7 +51,7 @@ class Listing:
                 total += [one.ended is not None and task in (None, one.ended.task)
                           async for one in self._pages(partition, lane, state, 10**9)].count(True)  # fmt: skip
                 continue
-            keys, arguments = partition.queue(lane).all, [self._group, state, task or ""]
+            keys, arguments = [*partition.queue(lane).all], [self._group, state, task or ""]
             n = 0 if state == "running" and task else await self._links[partition.number].run(COUNT, keys, arguments)
             if task and state in ("queued", "running"):
                 running = 0
@@ -84,7 +84,7 @@ class Listing:
         cursor, left = b"", limit
         while left > 0:
             arguments = [self._group, state, cursor, min(left, PAGE), PAGE_BYTES, partition.prefix, lane]
-            reply = await self._links[partition.number].run(LIST, partition.queue(lane).all, arguments)
+            reply = await self._links[partition.number].run(LIST, [*partition.queue(lane).all], arguments)
             cursor, rows = reply[0], reply[1:]
             for n in range(0, len(rows), 5):
                 left -= 1

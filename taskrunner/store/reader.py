@@ -60,7 +60,8 @@ class Reader:
     async def fetch_shares(self, queues: Sequence[str], shares: Mapping[str, int], count: int) -> list[Arrival]:
         """Up to ``count`` new entries of all queues together, those of the first queues first; doesn't wait.
 
-        Each may fill its share; what the shares leave over goes to the first queues that have more. Raises as ``fetch``.
+        Each may fill its share; what the shares leave over goes to the first queues that have more. Raises as
+        ``fetch``.
         """
         streams = [self.partition.queue(queue).stream for queue in queues]
         arguments = [self._group, self._worker_id, count, *(shares.get(queue, 0) for queue in queues)]

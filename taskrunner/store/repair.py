@@ -42,7 +42,7 @@ async def repair(subject: Subject) -> Repaired:
     for partitions in await nodes(store):  # after the audit, which ends the jobs that hold them
         await survey(store.control(partitions[0]), partitions, known, repair=True)
     counts, busy = 0, list[str]()
-    for queue in await store.inspection.queues():
+    for queue in await store.inspection.lanes():
         for partition in store.partitions:
             wrong = await _recount(store, partition, queue)
             if wrong < 0:

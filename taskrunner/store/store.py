@@ -7,22 +7,21 @@ a blocking fetch, a slow read and a settle never wait for each other.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from redis import exceptions as theirs
-
 from ..durability import Durability
-from ..envelope import Arrival, Draft
-from ..errors import DispatchUncertain, RedisConfigurationError, RedisError, RedisUnavailable
+from ..envelope import Arrival, Delivery, Draft
+from ..errors import DispatchUncertain, RedisConfigurationError, RedisError
 from ..failpoints import reach
 from ..forecast import Load
 from ..outcome import Settlement
-from . import wire
+from . import saved, wire
 from .audit import Auditor
 from .batches import Batches
+from .cancellation import Cancellation
 from .clock import ServerClock
 from .confirm import ConfirmedBatches, Unconfirmed
 from .deployment import Deployment
@@ -32,7 +31,8 @@ from .items import SettlementItems, add_draft
 from .keys import Keyspace, PartitionKeys
 from .links import Link
 from .reader import Reader
-from .scripts import DISPATCH, JOIN, LEAD, LEAVE, PAUSE, PROMOTE, RECLAIM, SETTLE, SWEEP, TRIM
+from .schedules import Schedules
+from .scripts import DISPATCH, JOIN, LEAD, LEAVE, PAUSE, PROMOTE, PRUNE, RECLAIM, SETTLE, SWEEP, TRIM
 from .translate import Unanswered
 
 BATCH = 200
@@ -57,6 +57,8 @@ class StoreOptions:
     result_ttl: float
     delete_on_ack: bool
     audit_age: float = 7 * 86400.0
+    max_dead_letters: int | None = None
+    dead_letter_ttl: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +79,25 @@ class Store:
         self.options = options
         self.clock = ServerClock()
         self.deployment = deployment
+        self.on_drop: Callable[[str, int], None] = lambda queue, dropped: None
+        """Told of dead letters that the bounds have dropped: of which queue, and how many."""
+        most, ttl = options.max_dead_letters, options.dead_letter_ttl
+        # As the scripts take them, 0 for none. Each partition has its share of the jobs.
+        self._bounds = (-(-most // len(keyspace.partitions)) if most else 0, max(1, round(ttl * 1000)) if ttl else 0)
         self._links: list[Link] = []
         self._controls = [self._link(partition) for partition in keyspace.partitions]
         self.inspection = Inspection(self._controls, keyspace, options.group)
-        self._dispatches = [self._lanes(partition) for partition in keyspace.partitions]
+        self.schedules = Schedules(self._controls, keyspace, options.client_id)
+        self.cancellation = Cancellation(
+            self._controls, keyspace, options.client_id, options.result_ttl, options.delete_on_ack
+        )
+        self._dispatches = [self._outlets(partition) for partition in keyspace.partitions]
         self._settles = [
             Batches(self._link(partition), partition.batch(options.client_id + "s"))
             for partition in keyspace.partitions
         ]
 
-    def _lanes(self, partition: PartitionKeys) -> list[Batches]:
+    def _outlets(self, partition: PartitionKeys) -> list[Batches]:
         """One for each durability, in their order: whoever waits for a disk holds up nobody else."""
         key = partition.batch(self.options.client_id + "d")
         return [
@@ -143,7 +154,8 @@ class Store:
         return "" if policy == "noeviction" else policy
 
     async def close(self) -> None:
-        for batches in (*chain.from_iterable(self._dispatches), *self._settles):
+        ending: list[Batches | Schedules] = [*chain.from_iterable(self._dispatches), *self._settles]
+        for batches in (*ending, *self.cancellation.batches, self.schedules):
             try:
                 await batches.forget()
             except RedisError:
@@ -166,12 +178,12 @@ class Store:
         for draft in drafts:
             add_draft(draft, wire.seal(draft.envelope), fixed, items, keys)
         reach("before_dispatch")
-        lane = self._dispatches[partition][drafts[0].durability if drafts else Durability.MEMORY]
+        outlet = self._dispatches[partition][drafts[0].durability if drafts else Durability.MEMORY]
         try:
-            reply = await lane.send(DISPATCH, fixed, items, patience)
+            reply = await outlet.send(DISPATCH, fixed, items, patience)
         except Unanswered as error:
             known = _duplicates(error.reply) if isinstance(error, Unconfirmed) else {}
-            ids = [known.get(n, draft.envelope.id) for n, draft in enumerate(drafts)]
+            ids = [known.get(n) or draft.envelope.id for n, draft in enumerate(drafts)]
             raise DispatchUncertain(str(error), ids) from None
         reach("after_dispatch")
         return _duplicates(reply) if reply else {}
@@ -195,9 +207,29 @@ class Store:
             built.add(settlement)
         fixed = [keys.live, keys.watchers, keys.janitor, *names.all, *built.keys]
         head = [self.options.group, self.options.worker_id, held, int(self.options.delete_on_ack), queue, keys.wake]
-        head += [round(load.busy * 1e6), round(load.occupied * 1e6), load.jobs, load.slots, keys.prefix]
-        verdicts: bytes = await self._settles[partition].send(SETTLE, fixed, head + built.items, patience)
+        head += [round(load.busy * 1e6), round(load.occupied * 1e6), load.jobs, load.slots, keys.prefix, *self._bounds]
+        reply: bytes = await self._settles[partition].send(SETTLE, fixed, head + built.items, patience)
+        verdicts, _, dropped = reply.partition(b" ")
+        if dropped:
+            self.on_drop(queue, int(dropped))
         return verdicts
+
+    async def drop(self, partition: PartitionKeys, queue: str) -> int:
+        """Drops up to 200 of the dead letters of a queue that are beyond the bounds. Returns how many."""
+        names = partition.queue(queue)
+        arguments = ["bounds", *self._bounds]
+        control = self._controls[partition.number]
+        return int(await control.run(PRUNE, [partition.janitor, *names.grave], arguments))
+
+    async def expire_saved(self, ended: Sequence[Settlement]) -> None:
+        """What these jobs saved lives from now on as long as their outcomes."""
+        by_partition: dict[int, list[tuple[str, int]]] = {}
+        for one in ended:
+            if isinstance(one.delivery, Delivery):
+                ttl = round((self.options.result_ttl if one.ttl is None else one.ttl) * 1000) or 1
+                by_partition.setdefault(one.delivery.partition, []).append((one.delivery.envelope.id, ttl))
+        for number, values in by_partition.items():
+            await saved.expire(self._controls[number], self.partitions[number], values)
 
     async def promote(self, partition: PartitionKeys, queue: str) -> tuple[int, float | None, int]:
         """Moves up to 200 due jobs of a queue into its stream. Returns how many, seconds until the next is due, and how

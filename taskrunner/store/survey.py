@@ -11,6 +11,8 @@ from .keys import EXPIRING, KINDS, PartitionKeys
 from .links import Link
 from .scripts import RELEASE
 
+HELD = ("unique:", "next:")
+"""Beginnings of the names of keys that a job holds."""
 PAGE = 1_000
 """Keys that the server looks at per round trip: a fraction of a millisecond."""
 MOST_PAGES = 1_000
@@ -22,7 +24,8 @@ NAMED = 5
 class Survey:
     """What stands in a namespace. ``strange``: keys that we don't write, or of another type. ``endless``: those that
     should expire and don't. ``abroad``: the numbers of all partitions with keys. ``held``: unique keys whose holder is
-    gone. ``complete``: whether all keys of the server were seen; None: the user may not ask."""
+    gone, and places behind them whose job is. ``complete``: whether all keys of the server were seen; None: the
+    user may not ask."""
 
     total: int = 0
     strange: list[str] = field(default_factory=list[str])
@@ -52,7 +55,7 @@ async def survey(link: Link, partitions: Sequence[PartitionKeys], known: Survey,
         names = [match for key in found if (match := ours.fullmatch(key.decode("utf-8", "replace")))]
         await _judge(link, names, known)
         for number, partition in mine.items():
-            held = [match[0] for match in names if int(match[1]) == number and match[2].startswith("unique:")]
+            held = [match[0] for match in names if int(match[1]) == number and match[2].startswith(HELD)]
             if held:
                 known.held += int(await link.run(RELEASE, [partition.live, *held], [int(repair)]))
         known.abroad |= {int(match[1]) for match in names}

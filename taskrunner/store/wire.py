@@ -1,7 +1,8 @@
 """Envelopes, outcomes and dead letters as bytes.
 
 A letter is a JSON head, a newline, and the payload as the serializer made it; JSON has no raw newline, so the first
-one is the border. The head is ``[id, task, enqueued_at, flags]``, and ``attempt`` and ``extras`` only if they say
+one is the border. A job that follows another one has that one's result in front of its payload, and the head says how
+many bytes that are. The head is ``[id, task, enqueued_at, flags]``, and ``attempt`` and ``extras`` only if they say
 something. In the stream a letter stands in one field, whose name ``t1`` is the version of this format.
 """
 
@@ -31,8 +32,12 @@ LARGEST = 2**53
 
 def seal(envelope: Envelope) -> bytes:
     """An envelope as a letter."""
-    if envelope.extras:
+    if envelope.previous:
         head: list[Any] = [envelope.id, envelope.task, envelope.enqueued_at, envelope.flags, envelope.attempt]
+        head.append({**envelope.extras, Extra.PREVIOUS: len(envelope.previous)})
+        return b"%b\n%b%b" % (orjson.dumps(head), envelope.previous, envelope.payload)
+    if envelope.extras:
+        head = [envelope.id, envelope.task, envelope.enqueued_at, envelope.flags, envelope.attempt]
         head.append(envelope.extras)
     elif envelope.attempt != 1:
         head = [envelope.id, envelope.task, envelope.enqueued_at, envelope.flags, envelope.attempt]
@@ -61,6 +66,11 @@ def unseal(letter: bytes) -> Envelope:
         raise ValueError("its id or its task is no printable text")
     if type(flags) is not int or type(enqueued_at) is not int or not 0 <= enqueued_at <= LAST_INSTANT:
         raise ValueError("its head is not that of a job")
+    if Extra.PREVIOUS in extras:
+        size = extras.pop(Extra.PREVIOUS)
+        if size > len(payload):
+            raise ValueError("a part of it is missing")
+        return Envelope(id, task, enqueued_at, flags, attempt, extras, payload[size:], payload[:size])
     return Envelope(id, task, enqueued_at, flags, attempt, extras, payload)
 
 
@@ -84,6 +94,8 @@ _EXTRAS: dict[str, Callable[[Any], bool]] = {
     Extra.RESERVATION: lambda value: _is_instant(value) and value > 0,
     Extra.DELIVERIES: _is_count,
     Extra.UNKNOWN_SINCE: _is_instant,
+    Extra.SAVED: _is_count,
+    Extra.PREVIOUS: _is_count,
 }
 
 
@@ -108,7 +120,10 @@ def arrive(
     try:
         if fields[0] == VERSION:
             envelope = unseal(fields[1])
-            return Delivery(envelope, queue, partition, entry_id, count, fetched_at)
+            delivery = Delivery(envelope, queue, partition, entry_id, count, fetched_at)
+            if envelope.extras:
+                delivery.saved = Extra.SAVED in envelope.extras
+            return delivery
         newer = len(fields) >= 2 and _is_newer(fields[0]) and _are_marks(fields[2:])
         problem = f"its format {fields[0]!r} is newer than ours" if newer else "it is not an entry of taskrunner"
     except (ValueError, IndexError, TypeError, AttributeError, KeyError, RecursionError) as error:

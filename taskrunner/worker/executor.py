@@ -15,6 +15,7 @@ from ..envelope import KEPT, Arrival, Delivery, Extra, Unreadable
 from ..errors import Signal
 from ..feature import PackingError, Recipe
 from ..outcome import Again, Expired, Failed, Failure, Outcome, Released, Settlement, Succeeded, describe
+from ..priority import queue_of
 from .inventory import Inventory
 
 log = logging.getLogger("taskrunner.worker")
@@ -54,6 +55,8 @@ class Cut:
 
 NOTHING_KEPT = Succeeded(None)
 LOST = Cut(None)
+CANCELLED = Cut(None)
+"""Somebody cancelled the job. Whatever its run comes to, the server refuses it."""
 SHUTDOWN = Cut(Released())
 
 
@@ -121,9 +124,11 @@ class Executor:
     async def close(self) -> None:
         """Ends the slots; what still runs in one has been given up before."""
         self._closing = True
-        tasks = [slot.task for slot in (*self._slots, *self._written_off) if slot.task is not None]
-        for task in tasks:
-            task.cancel()
+        tasks = list[asyncio.Task[None]]()
+        for slot in (*self._slots, *self._written_off):
+            if slot.task is not None:
+                _cancel(slot, slot.task)
+                tasks.append(slot.task)
         if tasks:
             _, stubborn = await asyncio.wait(tasks, timeout=0.5)
             for task in stubborn:
@@ -135,10 +140,14 @@ class Executor:
         """Ends the runs of these deliveries, wherever they are, and tells how many; what doesn't run is left alone."""
         wanted, ended = set(deliveries), 0
         for slot in self._slots:
-            if slot.delivery in wanted and slot.cut is None and slot.task is not None:
+            if slot.delivery not in wanted or slot.task is None:
+                continue
+            if slot.cut is None:
                 slot.cut = cut
-                slot.task.cancel()
+                _cancel(slot, slot.task)
                 ended += 1
+            elif cut is CANCELLED:
+                slot.cut = cut  # what it is being cut for already matters no more
         return ended
 
     def running(self) -> list[Arrival]:
@@ -238,7 +247,8 @@ class Executor:
             if recipe.announce is not None:
                 await recipe.announce("start", delivery, None, 0.0)
             result = await recipe.invoke(delivery)
-            outcome = Succeeded(recipe.pack(result)) if delivery.envelope.flags & KEPT else NOTHING_KEPT
+            kept = delivery.envelope.flags & KEPT or recipe.hands_on
+            outcome = Succeeded(recipe.pack(result)) if kept else NOTHING_KEPT
         except PackingError as error:
             outcome = Failed(describe(error.cause), error.reason)
         except BaseException as error:
@@ -248,24 +258,29 @@ class Executor:
             said = isinstance(error, (Signal, SystemExit, KeyboardInterrupt))
             if isinstance(error, GeneratorExit) and not _is_running(slot):
                 raise  # the slot itself is being closed, because its event loop has ended
-            if cut is not None and not said:
+            if cut is CANCELLED:
+                outcome = NOTHING_KEPT
+            elif cut is not None and not said:
                 self._uncut(slot)
                 return cut.outcome
-            if self._closing:
+            elif self._closing:
                 raise
-            outcome = recipe.judge(error, delivery)
+            else:
+                outcome = recipe.judge(error, delivery)
         finally:
             if os.getpid() != self._pid:
                 _end_child(delivery)
-        if slot.cut is not None:
-            self._uncut(slot)
+        seconds = time.monotonic() - began
+        if slot.cut is not None and self._uncut(slot) is CANCELLED:
+            await self._announce_cancel(slot, delivery, recipe, seconds)
+            return None
         if recipe.announce is not None or isinstance(outcome, Failed):
-            outcome = await self._announce(slot, delivery, recipe, outcome, time.monotonic() - began)
+            return await self._announce(slot, delivery, recipe, outcome, seconds)
         return outcome
 
     async def _announce(
         self, slot: Slot, delivery: Delivery, recipe: Recipe, outcome: Outcome, seconds: float
-    ) -> Outcome:
+    ) -> Outcome | None:
         """Tells the hooks what the run came to. A stop in the middle of it changes nothing about that."""
         try:
             if isinstance(outcome, Failed):
@@ -275,15 +290,30 @@ class Executor:
         except asyncio.CancelledError:
             if slot.cut is None and self._closing:
                 raise  # else it is a cancellation that the job left behind for itself
-        if slot.cut is not None:
-            self._uncut(slot)
+        if slot.cut is not None and self._uncut(slot) is CANCELLED:
+            await self._announce_cancel(slot, delivery, recipe, seconds)
+            return None
         return outcome
 
+    async def _announce_cancel(self, slot: Slot, delivery: Delivery, recipe: Recipe, seconds: float) -> None:
+        """Tells the hooks that the job was cancelled; whatever its run came to is thrown away."""
+        if recipe.announce is None:
+            return
+        try:
+            await recipe.announce("cancel", delivery, None, seconds)
+        except asyncio.CancelledError:
+            if slot.cut is None and self._closing:
+                raise
+        if slot.cut is not None:
+            self._uncut(slot)
+
     @staticmethod
-    def _uncut(slot: Slot) -> None:
-        slot.cut = None
+    def _uncut(slot: Slot) -> Cut | None:
+        """Takes the cancellation back that a cut came with, and returns the cut."""
+        cut, slot.cut = slot.cut, None
         if slot.task is not None:
             slot.task.uncancel()
+        return cut
 
     # -- what can't be run -----------------------------------------------------------------------------------
 
@@ -302,7 +332,11 @@ class Executor:
             return Expired()
         if arrival.newer and (not arrival.since or self._now() - arrival.since < UNKNOWN_TTL * 1000):
             return Released(random.uniform(*UNKNOWN_WAIT))
-        log.error("an entry of queue %r can't be read: %s; it goes to the dead letters", arrival.queue, arrival.problem)
+        log.error(
+            "an entry of queue %r can't be read: %s; it goes to the dead letters",
+            queue_of(arrival.queue),
+            arrival.problem,
+        )
         return Failed(Failure("Unreadable", arrival.problem), "unreadable")
 
     async def _tell_buried(self, arrival: Arrival, failed: Failed) -> None:
@@ -315,6 +349,13 @@ class Executor:
 
 
 _KINDS: dict[type, str] = {Succeeded: "success", Failed: "failure", Again: "retry", Released: "release"}
+
+
+def _cancel(slot: Slot, task: asyncio.Task[None]) -> None:
+    """Ends what runs in a slot. A thread can't be cancelled, but it may look at the mark."""
+    if isinstance(slot.delivery, Delivery):
+        slot.delivery.cancelled = True
+    task.cancel()
 
 
 def _is_running(slot: Slot) -> bool:

@@ -1,54 +1,97 @@
-"""Fetcher: reads as many new jobs of one partition as can be started, and no more."""
+"""Fetcher: reads as many new jobs of one partition as can be started, and no more; of several lanes by the rule of
+priorities."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import groupby
 
 from ..envelope import Arrival
 from ..errors import RedisUnavailable
 from ..failpoints import reach
+from ..priority import Turns, priority_of
 from ..store.persist import wait_before
-from ..store.store import Reader, Store
+from ..store.reader import Reader
+from ..store.store import BATCH, Store
 from .inventory import Inventory
 from .keeper import Keeper
+from .lanes import Lanes
 
-log = logging.getLogger("taskrunner.worker")
-
-FOREIGN_WAIT = 5.0
-"""Seconds after which a queue that strangers write to is looked at again; the others are read meanwhile."""
+LONGEST_WAIT = 2.0
+"""Seconds after which a fetcher that may read nothing, because all is paused, asks whether the server is there."""
+UNBLOCK_EVERY = 0.05
+"""Seconds between two tries to end a fetch: the first may come to the server before the fetch does."""
 
 
 class Fetcher:
-    """Free slots → Store.fetch → inbox, for one partition."""
+    """Free slots → Reader.fetch → inbox, for one partition and some of the worker's queues.
+
+    A queue with a cap of its own has a fetcher of its own (``capped``), so that none waits for another one's room.
+    """
 
     def __init__(
-        self, store: Store, reader: Reader, queues: Sequence[str], inventory: Inventory, keeper: Keeper, batch_size: int
+        self,
+        store: Store,
+        reader: Reader,
+        lanes: Lanes,
+        queues: Collection[str],
+        inventory: Inventory,
+        keeper: Keeper,
+        batch_size: int,
+        capped: str | None = None,
     ) -> None:
         self._store = store
         self._reader = reader
-        self._queues = tuple(queues)
-        self._readable: Sequence[str] = self._queues  # without those under whose keys strangers write
-        self._look_at = math.inf
+        self._lanes = lanes
+        self._queues = frozenset(queues)
         self._inventory = inventory
         self._keeper = keeper
         self._batch_size = batch_size
-        self._turn = 0
+        self._capped = capped
         self._failures = 0
         self._unsure = False  # a reply may have been lost with jobs in it
         self._stopping = False
+        self._waits_for: Sequence[str] = ()  # lanes of the fetch that waits on the server
+        self._changed = asyncio.Event()  # what may be read, or whether there is a stop
+        self._returned = asyncio.Event()
+        self._unblocking: asyncio.Task[None] | None = None
         self.done = asyncio.Event()
         self.connected = False
+        self._set_readable()
+        lanes.followers.append(self._follow)
+
+    def _set_readable(self) -> None:
+        self._readable = self._lanes.readable(self._queues)
+        self._turns = Turns(self._readable)
+        self._rank = 0
+
+    def _follow(self) -> None:
+        """There are other lanes to read: a fetch that waits on the server for those of before is ended."""
+        readable = self._lanes.readable(self._queues)
+        if readable == self._readable:
+            return
+        self._set_readable()
+        self._changed.set()
+        if self._waits_for and (self._unblocking is None or self._unblocking.done()):
+            self._unblocking = asyncio.create_task(self._unblock(), name="taskrunner-unblock")
+
+    async def _unblock(self) -> None:
+        while self._waits_for and self._waits_for != self._readable and not self._stopping:
+            self._returned.clear()
+            await self._reader.unblock()
+            try:
+                await asyncio.wait_for(self._returned.wait(), UNBLOCK_EVERY)
+            except TimeoutError:
+                continue
 
     async def run(self) -> None:
         self.done.clear()
         try:
             while not self._stopping:
                 try:
-                    if self._unsure or time.monotonic() > self._look_at:
+                    if self._unsure:
                         await self._sweep_in()
                     self.connected = True  # the server has just answered; an idle fetch takes seconds to say so
                     await self._cycle()
@@ -64,11 +107,12 @@ class Fetcher:
     async def stop(self) -> None:
         """No new fetch. One that waits on the server is ended by the server, so that it can't swallow a job."""
         self._stopping = True
-        self._inventory.room_made.set()
+        self._changed.set()
+        self._inventory.end_waiting()
         while not self.done.is_set():
             await self._reader.unblock()
             try:
-                await asyncio.wait_for(self.done.wait(), 0.05)
+                await asyncio.wait_for(self.done.wait(), UNBLOCK_EVERY)
             except TimeoutError:
                 continue
 
@@ -77,45 +121,71 @@ class Fetcher:
         self._unsure = True
 
     async def _cycle(self) -> None:
-        room = await self._inventory.wait_for_room(lambda: self._stopping)
+        room = await self._inventory.wait_for_room(lambda: self._stopping, self._capped)
         if self._stopping:
             return
         share = max(1, room // len(self._store.partitions))
-        if len(self._readable) == 1:
-            count = min(share, self._batch_size)
-            arrivals = await self._reader.fetch(self._readable, count)
-            if arrivals:
-                reach("after_fetch")
-            if self._late(arrivals):
-                return
-            self._inventory.take(arrivals)
-            self._inventory.meter.saturate(len(arrivals) == count)
+        count, readable = min(share, self._batch_size), self._readable
+        if len(readable) == 1 and not self._inventory.caps:
+            arrivals = await self._wait_for_any(readable, count)
+        elif readable:
+            count = min(count, BATCH)
+            arrivals = await self._fetch_now(count)
+            if not arrivals and not self._stopping and readable == self._readable:
+                arrivals = await self._wait_for_any(readable, 1)
         else:
-            await self._fetch_several(share)
-
-    async def _fetch_several(self, room: int) -> None:
-        """COUNT holds for each stream, so each queue gets its share; with less room than queues they take turns."""
-        count = min(room, self._batch_size) // len(self._readable)
-        if count:
-            arrivals = await self._reader.fetch(self._readable, count)
-        else:
-            arrivals = await self._fetch_in_turn(room) or await self._reader.fetch(self._readable, 1)
+            await self._wait_until_readable()
+            return
         if arrivals:
             reach("after_fetch")
-        if self._late(arrivals):
-            return
-        self._inventory.take(arrivals[:room])
-        # More than there is room for: several queues woke the blocked read in one instant. Back with the rest.
-        self._inventory.hand_back(arrivals[room:])
-        self._inventory.meter.saturate(len(arrivals) >= min(room, max(count, 1) * len(self._readable)))
+        if not self._late(arrivals):
+            self._take(arrivals, share)
+            if self._capped is None:  # the others tell nothing of how many slots are occupied while jobs wait
+                self._inventory.meter.saturate(len(arrivals) >= count)
 
-    async def _fetch_in_turn(self, room: int) -> list[Arrival]:
-        for _ in self._readable:
-            self._turn = (self._turn + 1) % len(self._readable)
-            arrivals = await self._reader.fetch(self._readable[self._turn : self._turn + 1], room, block=None)
-            if arrivals:
-                return arrivals
-        return []
+    async def _fetch_now(self, count: int) -> list[Arrival]:
+        shares = self._turns.share_out(count)
+        if not self._inventory.caps:
+            return await self._reader.fetch_shares(self._in_order(), shares, count)
+        with self._inventory.asking_for(count):
+            return await self._reader.fetch_shares(self._in_order(), shares, count)
+
+    async def _wait_for_any(self, lanes: Sequence[str], count: int) -> list[Arrival]:
+        self._waits_for = lanes
+        try:
+            return await self._reader.fetch(lanes, count)
+        finally:
+            self._waits_for = ()
+            self._returned.set()
+
+    async def _wait_until_readable(self) -> None:
+        self._changed.clear()
+        if self._readable or self._stopping:
+            return
+        try:
+            await asyncio.wait_for(self._changed.wait(), LONGEST_WAIT)
+        except TimeoutError:
+            await self._reader.greet()
+
+    def _in_order(self) -> list[str]:
+        """The readable lanes, high ones first; among those of one priority each is the first in turn, as what the
+        shares leave over goes to the first that has more."""
+        self._rank += 1
+        ordered: list[str] = []
+        for _, lanes in groupby(self._readable, priority_of):
+            rank = list(lanes)
+            turn = self._rank % len(rank)
+            ordered += rank[turn:] + rank[:turn]
+        return ordered
+
+    def _take(self, arrivals: list[Arrival], room: int) -> None:
+        if self._inventory.caps and arrivals:
+            room = max(0, self._inventory.room(self._capped))  # other fetchers have brought some meanwhile
+        if len(arrivals) > room:
+            # Several lanes woke the waiting fetch in one instant. Back with the rest.
+            self._inventory.hand_back(arrivals[room:])
+            arrivals = arrivals[:room]
+        self._inventory.take(arrivals)
 
     def _late(self, arrivals: Sequence[Arrival]) -> bool:
         """Whether a reply may have lain unread for most of a reservation, with no heartbeat for what is in it: the loop
@@ -126,12 +196,7 @@ class Fetcher:
 
     async def _sweep_in(self) -> None:
         """After a failure: the group may be gone, and jobs may be ours that we don't know of."""
-        self._readable = await self._store.prepare(self._reader.partition, self._queues)
-        self._look_at = math.inf
-        if len(self._readable) < len(self._queues):
-            foreign = sorted(set(self._queues) - set(self._readable))
-            log.error("foreign data under the keys of %s: not read until it is gone", ", ".join(foreign))
-            self._look_at = time.monotonic() + FOREIGN_WAIT
+        await self._lanes.refresh()
         await self._keeper.beat_now()
         self._inventory.take(await self.sweep())
         self._unsure = False
@@ -139,7 +204,7 @@ class Fetcher:
     async def sweep(self) -> list[Arrival]:
         """What the server thinks that we hold and we don't know of."""
         found: list[Arrival] = []
-        for queue in self._queues:
+        for queue in self._lanes.of(self._queues):
             partition = self._reader.partition
             async with self._inventory.claims[partition.number]:
                 known = self._known()

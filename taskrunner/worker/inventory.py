@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping, Set
+from contextlib import contextmanager
 
 from ..envelope import Arrival
 from ..failpoints import reach
 from ..forecast import Load
 from ..outcome import Released, Settlement
+from ..priority import queue_of
 
 READ_AHEAD = 0.010
 """Seconds of work that may be fetched before a slot is free for it: longer than a round trip, shorter than anybody
@@ -125,40 +127,78 @@ class Inbox:
 
 
 class Inventory:
-    """The inbox, the outbox and the books of one worker."""
+    """The inbox, the outbox and the books of one worker. ``caps``: how many jobs of a queue it may have in hand."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, caps: Mapping[str, int] | None = None) -> None:
         self.slots = slots
+        self.caps = dict(caps or {})
+        self._capped = dict.fromkeys(self.caps, 0)  # in hand, by queue; other queues are not counted
+        self._below_cap = {queue: asyncio.Event() for queue in self.caps}
+        self._barred: set[tuple[int, str]] = set()  # (partition, lane) of which nothing may start
         self.meter = Meter(slots)
         self.inbox = Inbox()
         self.outbox: list[Settlement] = []
         self.held: set[Arrival] = set()
+        self.revoked: set[Arrival] = set()  # cancelled on the server, and not out of hand or not settled yet
+        self.sieve: Callable[[Iterable[Arrival]], list[Arrival]] | None = None
+        """Keeps back what was cancelled on its way here; None while no such job is expected."""
         # By partition: whoever takes over or sweeps has it until the books say so too. A sweep that overlaps a takeover
         # can see a short job pending that is taken, run and settled between its two looks into the books.
         self.claims: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.in_hand = 0  # fetched and not finished
+        self._asked_for = 0  # by fetchers that don't wait for it; counted only where several share the room
         self.finished = asyncio.Event()  # something is in the outbox
         self.room_made = asyncio.Event()
         self.idle = asyncio.Event()  # nothing is in hand
         self.idle.set()
         self.lost = 0  # reservations that ended before their outcome was recorded
 
-    def room(self) -> int:
-        """How many more jobs would start at once or within the read-ahead."""
+    def room(self, capped: str | None = None) -> int:
+        """How many more jobs would start at once or within the read-ahead; of a ``capped`` queue without read-ahead."""
         if len(self.outbox) >= OUTBOX_LIMIT:
             return 0
         ahead = int(self.meter.rate(time.monotonic()) * READ_AHEAD)
-        return self.slots - self.in_hand + ahead
+        room = self.slots - self.in_hand + ahead
+        return room if capped is None else min(room, self.caps[capped] - self._capped[capped])
 
-    async def wait_for_room(self, stopping: Callable[[], bool]) -> int:
+    def _room_to_ask_for(self, capped: str | None) -> int:
+        """The same without what other fetchers are asking for at this moment."""
+        room = self.room(capped)
+        return min(room, self.room() - self._asked_for) if self._asked_for else room
+
+    async def wait_for_room(self, stopping: Callable[[], bool], capped: str | None = None) -> int:
         """Room for more; a stop need not wait for it, as the slots may be taken for as long as they like."""
-        while (room := self.room()) <= 0 and not stopping():
-            self.room_made.clear()
-            await self.room_made.wait()
+        while (room := self._room_to_ask_for(capped)) <= 0 and not stopping():
+            made = self.room_made
+            if capped is not None and self._capped[capped] >= self.caps[capped]:
+                made = self._below_cap[capped]  # not woken by each job of the other queues
+            made.clear()
+            await made.wait()
         return room
 
+    @contextmanager
+    def asking_for(self, count: int) -> Generator[None]:
+        """While so many are being fetched no other fetcher asks for the same room: what one of them brought too many
+        would have to go back."""
+        self._asked_for += count
+        try:
+            yield
+        finally:
+            self._asked_for -= count
+            self.room_made.set()
+
+    def end_waiting(self) -> None:
+        """Wakes all who wait for room, to look whether there is a stop."""
+        for made in (self.room_made, *self._below_cap.values()):
+            made.set()
+
     def take(self, arrivals: Iterable[Arrival]) -> None:
-        """What was fetched or reclaimed goes into the inbox, and is kept alive from now on."""
+        """What was fetched or reclaimed goes into the inbox, and is kept alive from now on; what may not start here and
+        now goes back."""
+        if self.sieve is not None:
+            arrivals = self.sieve(arrivals)
+        if self.caps or self._barred:
+            arrivals = self._admitted(arrivals)
         put, hold = self.inbox.put, self.held.add
         n = 0
         for arrival in arrivals:
@@ -170,17 +210,60 @@ class Inventory:
             self.idle.clear()
             reach("before_run")
 
+    def _admitted(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
+        """Those that may start, counted; the others go back. Here, where all of them come by: whatever a sweep, a
+        takeover and several fetchers bring in one instant, no cap is exceeded."""
+        admitted: list[Arrival] = []
+        for arrival in arrivals:
+            queue = queue_of(arrival.queue)
+            cap = self.caps.get(queue)
+            if (arrival.partition, arrival.queue) in self._barred or (cap is not None and self._capped[queue] >= cap):
+                self.hand_back((arrival,))
+                continue
+            if cap is not None:
+                self._capped[queue] += 1
+            admitted.append(arrival)
+        return admitted
+
+    def bar(self, partition: int, lanes: Set[str]) -> None:
+        """From now on nothing of these lanes of a partition starts, and of no others; what waits in the inbox goes
+        back."""
+        self._barred = {one for one in self._barred if one[0] != partition} | {(partition, lane) for lane in lanes}
+        if not lanes:
+            return
+        for arrival in self.inbox.empty():
+            if arrival.partition == partition and arrival.queue in lanes:
+                self._out_of_hand(arrival)
+                self.hand_back((arrival,))
+            else:
+                self.inbox.put(arrival)
+
     def finish(self, settlement: Settlement) -> None:
         """What was run goes into the outbox."""
         self.outbox.append(settlement)
         self.finished.set()
-        self._out_of_hand()
+        self._out_of_hand(settlement.delivery)
 
     def drop(self, arrival: Arrival) -> None:
         """What is ours no more is forgotten without an outcome; whoever holds it now will settle it."""
         self.held.discard(arrival)
-        self.lost += 1
-        self._out_of_hand()
+        if arrival in self.revoked:
+            self.revoked.discard(arrival)
+        else:
+            self.lost += 1
+        self._out_of_hand(arrival)
+
+    def revoke(self, arrivals: Iterable[Arrival]) -> None:
+        """What was cancelled gets no more heartbeats. What of it has not started never will; the rest is running, or
+        its outcome is on the way, and will be refused."""
+        gone = set(arrivals)
+        self.held -= gone
+        self.revoked |= gone
+        for arrival in self.inbox.empty():
+            if arrival in gone:
+                self.drop(arrival)
+            else:
+                self.inbox.put(arrival)
 
     def forfeit(self, arrivals: Iterable[Arrival]) -> None:
         """What others hold now gets no more heartbeats, and what of it has not started never will here."""
@@ -189,19 +272,22 @@ class Inventory:
         for arrival in self.inbox.empty():
             if arrival in gone:
                 self.lost += 1
-                self._out_of_hand()
+                self._out_of_hand(arrival)
             else:
                 self.inbox.put(arrival)
 
-    def _out_of_hand(self) -> None:
+    def _out_of_hand(self, arrival: Arrival) -> None:
         self.in_hand -= 1
+        if self.caps and (queue := queue_of(arrival.queue)) in self.caps:
+            self._capped[queue] -= 1
+            self._below_cap[queue].set()
         self.room_made.set()
         if not self.in_hand:
             self.idle.set()
 
     def hand_back(self, arrivals: Iterable[Arrival]) -> None:
         """What was fetched and won't be started here goes back to the queue; it costs the job nothing."""
-        for arrival in arrivals:
+        for arrival in arrivals if self.sieve is None else self.sieve(arrivals):
             self.held.add(arrival)
             self.outbox.append(Settlement(arrival, Released(), 0.0))
             self.finished.set()
@@ -209,6 +295,6 @@ class Inventory:
     def empty_inbox(self) -> list[Arrival]:
         """Takes out everything that has not started."""
         waiting = self.inbox.empty()
-        for _ in waiting:
-            self._out_of_hand()
+        for arrival in waiting:
+            self._out_of_hand(arrival)
         return waiting

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from ..errors import RedisConfigurationError
 from ..failpoints import reach
+from ..priority import queue_of
 from ..store.keys import PartitionKeys
 from ..store.store import PROMOTED, Store
+from .lanes import Lanes
 
 log = logging.getLogger("taskrunner.worker")
 
@@ -21,11 +22,12 @@ LONGEST_SLEEP = 5.0
 class Promoter:
     """Due set → stream, for one partition."""
 
-    def __init__(self, store: Store, partition: PartitionKeys, queues: Sequence[str]) -> None:
+    def __init__(self, store: Store, partition: PartitionKeys, lanes: Lanes) -> None:
         self._store = store
         self._partition = partition
-        self._queues = tuple(queues)
+        self._lanes = lanes
         self.wake = asyncio.Event()
+        lanes.followers.append(self.wake.set)
 
     async def run(self) -> None:
         while True:
@@ -37,9 +39,9 @@ class Promoter:
                 continue
 
     async def _promote_all(self) -> float:
-        """All queues, and then raises what an operator must mend in one of them. Returns seconds to wait."""
+        """All lanes, and then raises what an operator must mend in one of them. Returns seconds to wait."""
         pause, refusal = LONGEST_SLEEP, None
-        for queue in self._queues:
+        for queue in self._lanes.all:
             try:
                 pause = min(pause, await self._promote(queue))
             except RedisConfigurationError as error:
@@ -53,7 +55,7 @@ class Promoter:
         moved, next_due, lost = await self._store.promote(self._partition, queue)
         if lost:
             text = "%d due jobs of queue %r have failed: what was kept of them was deleted (eviction?) or damaged"
-            log.error(text, lost, queue)
+            log.error(text, lost, queue_of(queue))
         if moved:
             reach("after_promote")
         if moved == PROMOTED:

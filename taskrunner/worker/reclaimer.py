@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ..errors import RedisConfigurationError, RedisUnavailable
 from ..failpoints import reach
+from ..priority import queue_of
 from ..store.keys import PartitionKeys
 from ..store.store import Store
 from .inventory import Inventory
+from .lanes import Lanes
 
 log = logging.getLogger("taskrunner.worker")
 
@@ -25,7 +27,7 @@ class Reclaimer:
         self,
         store: Store,
         partition: PartitionKeys,
-        queues: Sequence[str],
+        lanes: Lanes,
         inventory: Inventory,
         lost: Callable[[], None],
         confirmed: Callable[[], float],
@@ -33,7 +35,7 @@ class Reclaimer:
     ) -> None:
         self._store = store
         self._partition = partition
-        self._queues = tuple(queues)
+        self._lanes = lanes
         self._inventory = inventory
         self._lost = lost
         self._confirmed = confirmed
@@ -46,20 +48,23 @@ class Reclaimer:
         while True:
             await asyncio.sleep(self._pause)
             refusal = None
-            for queue in self._queues:
+            for lane in self._lanes.all:
+                if self._lanes.paused(lane):
+                    continue  # it would only be handed back; the dead worker's name keeps it until it may run
                 try:
-                    await self._reclaim(queue)
+                    await self._reclaim(lane)
                 except RedisConfigurationError as error:
                     refusal = error  # for an operator to mend, and no reason to leave the other queues alone
             if refusal is not None:
                 raise refusal
             if not self._store.options.delete_on_ack and time.monotonic() - self._trimmed > TRIM_EVERY:
                 self._trimmed = time.monotonic()
-                for queue in self._queues:
-                    await self._store.trim(self._partition, queue)
+                for lane in self._lanes.all:
+                    await self._store.trim(self._partition, lane)
 
     async def _reclaim(self, queue: str) -> None:
-        more = True
+        more, inventory = True, self._inventory
+        capped = queue_of(queue) if queue_of(queue) in inventory.caps else None
         while more:
             if time.monotonic() - self._confirmed() > self._safe:
                 # Its heartbeats don't arrive. It would take its own running jobs as if they were a dead worker's, lose
@@ -67,7 +72,8 @@ class Reclaimer:
                 return
             # One when there is no room, or a fleet whose slots are always full would never take over anything; but not
             # before workers with room had the time to, and not while the last one that was taken so is still waiting.
-            room = self._inventory.room()
+            # Of a queue that is at its cap it goes back into the stream, for whoever has room.
+            room = inventory.room(capped)
             if room < 0:
                 return
             limit, times = (room, 1) if room else (1, 2)
@@ -80,7 +86,9 @@ class Reclaimer:
                     raise
                 if arrivals:
                     reach("after_reclaim")
-                    log.warning("took over %d jobs of queue %r from workers that fell silent", len(arrivals), queue)
+                    log.warning(
+                        "took over %d jobs of queue %r from workers that fell silent", len(arrivals), queue_of(queue)
+                    )
                 self._inventory.take(arrivals)
             # With a small limit a call looks at few entries: go on until there was something, or all has been seen.
-            more = more and (self._inventory.room() > 0 or not arrivals)
+            more = more and (inventory.room(capped) > 0 or not arrivals)

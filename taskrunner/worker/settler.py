@@ -10,7 +10,7 @@ import math
 from ..envelope import Delivery
 from ..errors import RedisError
 from ..failpoints import reach
-from ..outcome import Settlement, Succeeded
+from ..outcome import Expired, Failed, Settlement, Succeeded
 from ..store.persist import wait_before
 from ..store.store import BATCH, BATCH_BYTES, Store
 from .inventory import Inventory
@@ -103,14 +103,32 @@ class Settler:
             first.partition, first.queue, batch, len(held), inventory.meter.load(), math.inf
         )
         reach("after_settle")
+        savers = list[Settlement]()
         for one in batch:
             held.discard(one.delivery)
+            if one.delivery.saved:
+                savers.append(one)
         inventory.room_made.set()  # a full outbox stops the fetcher too, and then nothing may be in hand that wakes it
-        refused = verdicts.count(b"0")
+        if savers:
+            accepted = {id(one) for one, verdict in zip(batch, verdicts, strict=True) if verdict != ord("0")}
+            await self._expire_saved([one for one in savers if id(one) in accepted])
+        if b"0" not in verdicts:
+            return
+        stale = [one for one, verdict in zip(batch, verdicts, strict=True) if verdict == ord("0")]
+        ids = [_name(one) for one in stale if one.delivery not in inventory.revoked]
+        inventory.revoked.difference_update(one.delivery for one in stale)
+        refused = len(ids)
         if refused:
             inventory.lost += refused
-            ids = [_name(one) for one, verdict in zip(batch, verdicts, strict=True) if verdict == ord("0")]
             log.warning("%d outcomes were refused, other workers hold these jobs now: %s", refused, ", ".join(ids[:5]))
+
+    async def _expire_saved(self, savers: list[Settlement]) -> None:
+        """What jobs that have ended saved is known as long as their outcomes; should this fail, for some days."""
+        ended = [one for one in savers if isinstance(one.outcome, (Succeeded, Failed, Expired))]
+        try:
+            await self._store.expire_saved(ended)
+        except RedisError as error:
+            log.warning("saved values stay for some days: %s", error)
 
 
 def _size(settlement: Settlement) -> int:
@@ -118,7 +136,9 @@ def _size(settlement: Settlement) -> int:
     delivery, outcome = settlement.delivery, settlement.outcome
     if isinstance(outcome, Succeeded):
         return len(outcome.result or b"")
-    return len(delivery.envelope.payload) if isinstance(delivery, Delivery) else sum(map(len, delivery.raw))
+    if isinstance(delivery, Delivery):
+        return len(delivery.envelope.payload) + len(delivery.envelope.previous)
+    return sum(map(len, delivery.raw))
 
 
 def _name(settlement: Settlement) -> str:

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
@@ -22,17 +23,23 @@ from ..envelope import Arrival
 from ..errors import RedisConfigurationError, RedisError, RedisUnavailable
 from ..feature import Recipe
 from ..store.heart import Heart
+from ..store.keys import PartitionKeys
 from ..store.listen import Listener
 from ..store.persist import wait_before
+from ..store.schedules import Definition
 from ..store.store import Store
 from .auditor import Auditor
+from .canceller import Canceller
 from .executor import LOST, SHUTDOWN, Bury, Executor, Lookup
 from .fetcher import Fetcher
 from .inventory import Inventory
 from .keeper import Keeper
+from .lanes import Lanes
 from .monitor import LongQueueHook, Monitor
 from .promoter import Promoter
+from .pruner import Pruner, tell_dropped
 from .reclaimer import Reclaimer
+from .scheduler import Scheduler
 from .settler import Settler
 
 log = logging.getLogger("taskrunner.worker")
@@ -45,9 +52,14 @@ RECORD_GRACE = 10.0
 
 @dataclass
 class WorkerOptions:
-    """What a worker must know. Durations in seconds; ``error`` is told of failures of our own machinery."""
+    """What a worker must know. Durations in seconds; ``error`` is told of failures of our own machinery.
+
+    ``lanes`` are those of its ``queues`` that it makes itself; ``caps`` the queues of which only so many jobs may run.
+    """
 
     queues: Sequence[str]
+    lanes: Sequence[str]
+    caps: Mapping[str, int]
     recipes: Mapping[str, Recipe]
     lookup: Lookup
     bury: Bury | None
@@ -59,6 +71,8 @@ class WorkerOptions:
     max_loop_block: float
     replication_factor: int | None
     hooks: Sequence[LongQueueHook] = ()
+    schedules: Sequence[Definition] = ()
+    prune_schedules: bool = False
 
 
 class Worker:
@@ -68,7 +82,7 @@ class Worker:
         self._store = store
         self._options = options
         self._listener = listener
-        self.inventory = Inventory(options.slots)
+        self.inventory = Inventory(options.slots, options.caps)
         self.executor = Executor(
             self.inventory,
             options.recipes,
@@ -79,10 +93,18 @@ class Worker:
             store.options.reservation,
             options.max_deliveries,
         )
+        store.on_drop = tell_dropped
         self.settler = Settler(store, self.inventory)
         self.keeper = Keeper(heart, self.inventory, self._facts, self._lost, store.options.beat, options.max_loop_block)
         self.fetchers: list[Fetcher] = []
         self.promoters: dict[str, Promoter] = {}
+        self.scheduler = Scheduler(store, options.schedules, options.prune_schedules)
+        self.lanes = {
+            partition.wake: Lanes(store, partition, options.queues, options.lanes, self.inventory)
+            for partition in store.partitions
+        }
+        partitions = {partition.wake: partition.number for partition in store.partitions}
+        self.canceller = Canceller(self.inventory, self.executor, options.lookup, partitions, options.queues)
         self.stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -94,16 +116,25 @@ class Worker:
         fetching = bool(self.fetchers) and all(fetcher.connected for fetcher in self.fetchers)
         return fetching and not self.stop.is_set() and not self.keeper.silent
 
-    def heard(self, channel: str) -> None:
-        """A notice from the server: on a wake channel, an earlier due time."""
-        promoter = self.promoters.get(channel)
-        if promoter is not None:
-            promoter.wake.set()
+    def heard(self, channel: str, data: bytes) -> None:
+        """A notice from the server. On a wake channel: an earlier due time, a new lane, another pause, an end."""
+        if data == b"schedule" and channel == self._store.partitions[0].wake:
+            self.scheduler.wake.set()
+        elif data == b"due" and channel in self.promoters:
+            self.promoters[channel].wake.set()
+        elif data in (b"lane", b"paused") and channel in self.lanes:
+            self.lanes[channel].wake.set()
+        elif data.startswith(b"cancel "):
+            _, lane, entry = data.split(b" ", 2)
+            self.canceller.heard(channel, lane.decode(), entry)
 
     def look_again(self) -> None:
         """Notices may have been lost."""
+        self.scheduler.wake.set()
         for promoter in self.promoters.values():
             promoter.wake.set()
+        for lanes in self.lanes.values():
+            lanes.wake.set()
 
     def hurry(self) -> None:
         """Ends a graceful stop at once: what still runs is cancelled and handed back."""
@@ -114,6 +145,7 @@ class Worker:
         return {
             "slots": self._options.slots,
             "queues": list(self._options.queues),
+            "caps": self.inventory.caps,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "running": self.inventory.in_hand,
@@ -126,7 +158,7 @@ class Worker:
         # The others among them were settled while the beat was under way, which is no loss.
         lost = self.inventory.lost - before + self.executor.interrupt(deliveries, LOST)
         if lost:
-            log.warning("%d reservations were lost to other workers; their runs here are cancelled", lost)
+            log.warning("%d reservations were lost, these jobs have moved on or ended; their runs here are cut", lost)
 
     # -- the life of a worker --------------------------------------------------------------------------------
 
@@ -156,8 +188,8 @@ class Worker:
         while not self.stop.is_set():
             try:
                 await self._store.open()
-                for partition in self._store.partitions:
-                    await self._store.prepare(partition, self._options.queues)
+                for lanes in self.lanes.values():
+                    await lanes.refresh()
                 await self.keeper.beat_now()
                 await self._warn_of_eviction()
                 return True
@@ -183,26 +215,42 @@ class Worker:
     def _start_roles(self, roles: anyio.abc.TaskGroup) -> None:
         store, options = self._store, self._options
         for partition in store.partitions:
-            reader = store.reader(partition)
-            fetcher = Fetcher(store, reader, options.queues, self.inventory, self.keeper, options.batch_size)
-            self.fetchers.append(fetcher)
-            roles.start_soon(self._supervise, "fetcher", fetcher.run)
-            promoter = self.promoters[partition.wake] = Promoter(store, partition, options.queues)
+            lanes = self.lanes[partition.wake]
+            fetchers = self._fetchers_of(partition, lanes)
+            self.fetchers += fetchers
+            for fetcher in fetchers:
+                roles.start_soon(self._supervise, "fetcher", fetcher.run)
+            promoter = self.promoters[partition.wake] = Promoter(store, partition, lanes)
             roles.start_soon(self._supervise, "promoter", promoter.run)
             reclaimer = Reclaimer(
                 store,
                 partition,
-                options.queues,
+                lanes,
                 self.inventory,
-                fetcher.look_again,
+                partial(_look_again, fetchers),
                 lambda: self.keeper.confirmed,
                 options.max_deliveries,
             )
             roles.start_soon(self._supervise, "reclaimer", reclaimer.run)
+            roles.start_soon(self._supervise, "lanes", lanes.run)
             roles.start_soon(self._supervise, "auditor", Auditor(store, partition).run)
+            roles.start_soon(self._supervise, "pruner", Pruner(store, partition, lanes).run)
+        roles.start_soon(self._supervise, "scheduler", self.scheduler.run)
         if options.hooks:
             monitor = Monitor(store, options.hooks, options.replication_factor)
             roles.start_soon(self._supervise, "monitor", monitor.run)
+
+    def _fetchers_of(self, partition: PartitionKeys, lanes: Lanes) -> list[Fetcher]:
+        """One for each queue with a cap, so that none waits for another one's room, and one for all the others."""
+        store, options, inventory = self._store, self._options, self.inventory
+        open_queues = [queue for queue in options.queues if queue not in inventory.caps]
+        groups: list[tuple[Sequence[str], str | None]] = [((queue,), queue) for queue in inventory.caps]
+        if open_queues:
+            groups.append((open_queues, None))
+        return [
+            Fetcher(store, store.reader(partition), lanes, queues, inventory, self.keeper, options.batch_size, capped)
+            for queues, capped in groups
+        ]
 
     async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Runs a role until it returns. An outage or a bug in it is told and waited out; no role ends silently."""
@@ -237,6 +285,7 @@ class Worker:
             self.executor.interrupt(late, SHUTDOWN)
             await _within(inventory.idle, CANCEL_GRACE)
             inventory.hand_back(self.executor.abandon())
+        await self.canceller.told(CANCEL_GRACE)
         if not await self.settler.drained(RECORD_GRACE):
             log.error("%d outcomes could not be recorded; their jobs will run again", len(inventory.outbox))
             return
@@ -259,7 +308,12 @@ class Worker:
         await self.settler.drained(RECORD_GRACE)
         await self.keeper.stop()  # after this no beat can write the worker back into the registry
         for partition in self._store.partitions:
-            await self._store.leave(partition, self._options.queues)
+            await self._store.leave(partition, self.lanes[partition.wake].all)
+
+
+def _look_again(fetchers: Sequence[Fetcher]) -> None:
+    for fetcher in fetchers:
+        fetcher.look_again()
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

@@ -103,6 +103,19 @@ def a_record_never_changes(history: History, final: Final) -> Iterator[Violation
             yield Violation("I1", f"it was accepted, and then unknown: {line.more['error']}", line.job, line.at)
 
 
+def cancelling_tells_the_truth(history: History, final: Final) -> Iterator[Violation]:
+    """Who was told that a job is cancelled finds it so for ever, and who was told that it had ended finds it so too."""
+    asked = {line.job: line.at for line in history.by_event["cancelling"]}
+    for line in history.by_event["cancel told"]:
+        record, cancelled = final.records.get(line.job), line.more["cancelled"]
+        if record is not None and (record.status == "cancelled") != cancelled:
+            told = "cancelled" if cancelled else "ended before"
+            yield Violation("I2", f"it was told to be {told}, and {record.status}", line.job, line.at)
+    for id, record in final.records.items():
+        if record.status == "cancelled" and id not in asked:
+            yield Violation("I2", "it is cancelled, and nobody asked for it", id)
+
+
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +190,8 @@ def outages_are_nobodys_failures(history: History, final: Final) -> Iterator[Vio
 def _wanted(task: str) -> tuple[str, ...]:
     if task == "brief":
         return ("succeeded", "expired")
+    if task == "unwanted":
+        return ("succeeded", "cancelled")
     return ("failed",) if task in ("failing", *DEADLY) else ("succeeded",)
 
 
@@ -217,7 +232,8 @@ def nothing_runs_before_its_time(history: History, final: Final) -> Iterator[Vio
 
 
 def a_unique_key_has_one_living_job(history: History, final: Final) -> Iterator[Violation]:
-    """From when a job certainly was there until its recorded run ended, no other one of its key may have been."""
+    """From when a job certainly was there until its recorded run ended, no other one of its key may have been. One of
+    unique="latest" may be there, but not run."""
     lives: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
     keys = {one.serial: one.key for one in history.dispatches if one.key}
     accepted = {id: one.returned for id, one in history.accepted.items()}
@@ -225,12 +241,24 @@ def a_unique_key_has_one_living_job(history: History, final: Final) -> Iterator[
         run = recorded_run(history, id, record)
         if run is not None and run.serial in keys:
             first = min(one.start.at for one in history.runs[id])
-            lives[keys[run.serial]].append((min(accepted.get(id, ENDLESS), first), run.ended, id))
+            there = ENDLESS if run.kind == "latest" else accepted.get(id, ENDLESS)
+            lives[keys[run.serial]].append((min(there, first), run.ended, id))
     for key, spans in lives.items():
         spans.sort()
         for (_, ended, one), (began, _, other) in pairwise(spans):
             if began < ended:
                 yield Violation("I3", f"{one} and {other} lived at once under {key}", other, began)
+
+
+def the_newest_arguments_run(history: History, final: Final) -> Iterator[Violation]:
+    """Of unique="latest": who was told that its arguments are those of a job finds that job run with them, or with
+    those of a dispatch that may have come later."""
+    returned = {one.serial: one.returned if one.id else ENDLESS for one in history.dispatches if one.kind == "latest"}
+    for one in history.dispatches:
+        for run in history.runs.get(one.id, ()) if one.kind == "latest" and one.id else ():
+            if run.serial != one.serial and returned.get(run.serial, ENDLESS) < one.began.at:
+                text = f"it ran with the arguments of {run.serial}, though {one.serial} came after them"
+                yield Violation("I3", text, one.id, run.start.at)
 
 
 def an_ended_job_is_in_nobodys_way(history: History, final: Final) -> Iterator[Violation]:
@@ -279,6 +307,7 @@ CHECKS: tuple[Check, ...] = (
     what_is_rejected_does_not_exist,
     the_figures_count_each_job_once,
     a_record_never_changes,
+    cancelling_tells_the_truth,
     a_record_is_that_of_a_run,
     a_stale_token_changes_nothing,
     a_token_is_given_out_once,
@@ -287,6 +316,7 @@ CHECKS: tuple[Check, ...] = (
     hooks_are_told,
     nothing_runs_before_its_time,
     a_unique_key_has_one_living_job,
+    the_newest_arguments_run,
     an_ended_job_is_in_nobodys_way,
     duplicates_have_a_cause,
     nothing_is_left_behind,

@@ -33,12 +33,14 @@ KINDS: Mapping[str, float] = {
     "plain": 50,
     "retrying": 10,
     "unique": 14,
+    "latest": 10,
     "delayed": 8,
     "brief": 4,  # expires soon after its dispatch
     "long": 2.5,
     "failing": 4,
     "blocking": 0.8,
     "threaded": 4,  # a plain def
+    "unwanted": 6,  # cancelled by its producer, at any time
 }
 """Kinds of jobs and how often each is dispatched. Poison and wedging jobs are counted, not weighed: see ``Plan``."""
 

@@ -22,6 +22,8 @@ from tests.chaos.tasks import register
 
 KEYS = 4
 """Unique keys per run: few, so that they are fought for."""
+KEYED = ("unique", "latest")
+"""Kinds of jobs that have one."""
 REMEMBERED = 500
 
 
@@ -36,7 +38,7 @@ class Intent:
 
     def told(self, call: int) -> dict[str, Any]:
         """What the journal keeps of a call that dispatches it."""
-        key = self.arguments[0] if self.kind == "unique" else ""
+        key = self.arguments[0] if self.kind in KEYED else ""
         own, delay = self.options.get("id", ""), self.options.get("delay", 0.0)
         return {"call": call, "kind": self.kind, "serial": self.serial, "key": key, "id": own, "delay": delay}
 
@@ -75,9 +77,11 @@ class Producer:
         intent = Intent(kind, serial, self._arguments(kind, chance))
         if kind == "delayed":
             intent.options["delay"] = round(chance.uniform(0.1, 3.0), 3)
+        elif kind == "unwanted" and chance.random() < 0.3:
+            intent.options["delay"] = round(chance.uniform(0.0, 0.5) * self._reservation, 3)
         elif kind == "brief":
             intent.options["expires"] = round(chance.uniform(0.05, 1.0), 3)
-        if kind not in ("unique", "brief") and chance.random() < 0.3:
+        if kind not in (*KEYED, "brief", "unwanted") and chance.random() < 0.3:
             intent.options["id"] = f"own-{serial}"
             self._own = [*self._own[-REMEMBERED:], intent]
         return intent
@@ -85,13 +89,14 @@ class Producer:
     def _arguments(self, kind: str, chance: random.Random) -> list[Any]:
         """The arguments after the serial."""
         reservation = self._reservation
-        if kind == "unique":
-            return [f"key-{chance.randrange(KEYS)}", round(chance.uniform(0.0, 0.3), 3)]
+        if kind in KEYED:
+            return [f"{kind}-{chance.randrange(KEYS)}", round(chance.uniform(0.0, 0.3), 3)]
         if kind == "retrying":
             return [chance.randint(1, 3)]
         if kind == "failing":
             return []
-        low, high = {"long": (1.5, 5.0), "blocking": (0.2, 1.5), "threaded": (0.05, 1.2)}.get(kind, (0.0, 0.03))
+        bounds = {"long": (1.5, 5.0), "blocking": (0.2, 1.5), "threaded": (0.05, 1.2), "unwanted": (0.0, 0.5)}
+        low, high = bounds.get(kind, (0.0, 0.03))
         return [round(chance.uniform(low, high) * reservation, 3)]
 
     async def send_one(self, intent: Intent, chance: random.Random, patience: float = 0.0) -> None:
@@ -109,6 +114,17 @@ class Producer:
             self._fail(intent, call, "rejected", error)  # which is said to mean that nothing was written
         else:
             self._succeed(intent, call, job)
+            if intent.kind == "unwanted":
+                await self._cancel(job, chance.uniform(0.0, 0.4) * self._reservation)
+
+    async def _cancel(self, job: Job[Any], pause: float) -> None:
+        """What is written down before is that somebody may have cancelled it; afterwards, what came of it."""
+        await asyncio.sleep(pause)
+        self._journal.write("cancelling", job.id)
+        try:
+            self._journal.write("cancel told", job.id, cancelled=await job.cancel())
+        except RedisError as error:
+            self._journal.write("cancel failed", job.id, error=repr(error)[:100])
 
     async def _send_many(self, intents: list[Intent]) -> None:
         calls = [self._begin(one) for one in intents]

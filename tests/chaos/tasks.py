@@ -67,14 +67,16 @@ def _register_lasting(runner: TaskRunner, journal: Journal) -> None:
             await asyncio.sleep(seconds)
         return _token(ctx)
 
-    for name in ("plain", "delayed", "brief", "long"):
+    for name in ("plain", "delayed", "brief", "long", "unwanted"):
         runner.task(name=name)(sleep)
 
-    @runner.task(unique=True, unique_key=lambda serial, key, seconds: key)
-    async def unique(ctx: JobContext, serial: str, key: str, seconds: float) -> list[int]:
+    async def keyed(ctx: JobContext, serial: str, key: str, seconds: float) -> list[int]:
         with _told(journal, ctx, serial):
             await asyncio.sleep(seconds)
         return _token(ctx)
+
+    runner.task(name="unique", unique=True, unique_key=lambda serial, key, seconds: key)(keyed)
+    runner.task(name="latest", unique="latest", unique_key=lambda serial, key, seconds: key)(keyed)
 
     @runner.task
     async def blocking(ctx: JobContext, serial: str, seconds: float) -> list[int]:

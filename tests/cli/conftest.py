@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import pty
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,9 @@ from taskrunner.store.keys import Keyspace, PartitionKeys
 from tests.cli.terminal import Command
 from tests.faults.fixtures import own_server
 
-__all__ = ["command", "declared", "folder", "keys", "own_server"]
+__all__ = ["Ask", "answer", "ask", "command", "declared", "folder", "keys", "own_server"]
+
+Ask = Callable[..., Awaitable[Command]]
 
 APP = """
 import asyncio
@@ -78,14 +83,49 @@ def command(folder: Path, url: str, namespace: str) -> Iterator[Callable[..., Co
     """Starts commands in the folder, on the test's server and namespace, and makes sure that none outlives the test."""
     commands: list[Command] = []
 
-    def start(*arguments: str, **environment: str) -> Command:
-        commands.append(Command(folder, *arguments, **{"URL": url, "NAMESPACE": namespace} | environment))
+    def start(*arguments: str, stdin: int = subprocess.DEVNULL, **environment: str) -> Command:
+        environment = {"URL": url, "NAMESPACE": namespace} | environment
+        commands.append(Command(folder, *arguments, stdin=stdin, **environment))
         return commands[-1]
 
     yield start
     (folder / "gate").touch()
     for one in commands:
         one.close()
+
+
+@pytest.fixture
+def ask(command: Callable[..., Command], url: str, namespace: str) -> Ask:
+    """Runs a command to its end on the test's server and namespace, by --url, and looks at its exit code."""
+
+    async def run(*arguments: str, code: int = 0, **environment: str) -> Command:
+        asked = command(*arguments, "--url", url, "--namespace", namespace, **environment)
+        assert await asked.ended() == code, (asked.out, asked.err)
+        if code == 0:
+            assert asked.err == []
+        else:
+            assert all(line.startswith("taskrunner: ") for line in asked.err)
+        return asked
+
+    return run
+
+
+@pytest.fixture
+async def answer(command: Callable[..., Command], url: str, namespace: str) -> AsyncIterator[Ask]:
+    """The same on a terminal, where somebody types the first argument when asked."""
+    descriptors: list[int] = []
+
+    async def run(typed: str, *arguments: str, code: int = 0) -> Command:
+        keyboard, terminal = pty.openpty()
+        descriptors.extend((keyboard, terminal))
+        os.write(keyboard, typed.encode() + b"\n")
+        asked = command(*arguments, "--url", url, "--namespace", namespace, stdin=terminal)
+        assert await asked.ended() == code, (asked.out, asked.err)
+        return asked
+
+    yield run
+    for one in descriptors:
+        os.close(one)
 
 
 @pytest.fixture

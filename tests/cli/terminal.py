@@ -18,15 +18,16 @@ from tests.waiting import DEADLINE, eventually
 
 
 class Command:
-    """``python -m taskrunner ARGUMENTS`` in a folder; ``out`` and ``err`` are the lines that it has printed so far."""
+    """``python -m taskrunner ARGUMENTS`` in a folder; ``out`` and ``err`` are the lines that it has printed so far.
+    ``stdin`` is the descriptor that it reads; nothing if not given."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, stdin: int = subprocess.DEVNULL, **environment: str) -> None:
         root = str(Path(__file__).parents[2])
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASKRUNNER_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "taskrunner", *arguments],
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -68,6 +68,24 @@ async def test_consumers_of_workers_that_are_gone_are_removed_unless_they_hold_s
     await redis_client.xgroup_destroy(stream, "taskrunner")
 
 
+@pytest.mark.leaves("stream:default", "live", "letters:", "tallies:", "parked:", "unique:", "next:", "dead")
+async def test_places_behind_unique_keys_are_freed_when_their_job_is_gone_and_only_then(
+    runner: TaskRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
+) -> None:
+    latest = runner.declare("work").with_options(unique="latest")
+    for n in (1, 2):
+        await latest.dispatch(n)
+    parked = [await latest.dispatch(n) for n in (1, 2)]
+    await redis_client.hdel(keys.live, parked[0].id)
+    await redis_client.hdel(keys.queue("default").letters, parked[0].id)
+    level, text = (await findings(runner))["unique"]
+    assert (level, text.split()[0]) == ("warning", "1")
+    assert (await mend(runner)).unique == 1
+    left = [await redis_client.get(key) async for key in redis_client.scan_iter(match=f"*{keys.prefix}next:*")]
+    assert left == [parked[1].id.encode()]
+    assert await parked[1].status() is JobStatus.BLOCKED
+
+
 @LEFT
 async def test_unique_keys_are_freed_when_their_holder_is_gone_and_only_then(
     runner: TaskRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys

@@ -210,6 +210,27 @@ async def test_uvloop_is_used_when_it_is_asked_for(command: Start, folder: Path,
     assert await running.ended() == 0
 
 
+@pytest.mark.leaves("stream:default", "live")
+async def test_workers_consume_the_queues_that_are_asked_for(command: Start, declared: TaskRunner) -> None:
+    running = command("run", "app:runner", "--queues", "mail, images")
+    [worker] = await running.consuming()
+    elsewhere = [declared.with_options(queue=queue) for queue in ("mail", "images")]
+    waiting = await declared.dispatch("whoami")
+    jobs = [await one.dispatch("whoami") for one in elsewhere]
+    assert [await job.result(timeout=20) for job in jobs] == [worker] * 2
+    assert await waiting.status() is JobStatus.QUEUED
+    running.process.send_signal(signal.SIGTERM)
+    assert await running.ended() == 0
+
+
+@pytest.mark.parametrize("queues", ["", "a,", "a b", "mail/high", "a{b}"])
+async def test_a_wrong_name_of_a_queue_is_one_clear_line(command: Start, queues: str) -> None:
+    running = command("run", "app:runner", "--processes", "2", "--queues", queues)
+    assert await running.ended() == 2
+    [line] = running.err
+    assert "queues must be 1 to 64 letters, digits or any of '_.-'" in line
+
+
 def _gone(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

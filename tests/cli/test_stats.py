@@ -76,6 +76,7 @@ def test_infinite_drain_time_is_null_and_all_else_survives_json() -> None:
         "oldest_wait": 7.0,
         "drain_time": None,
         "per_task": {},
+        "paused": False,
     }
 
 

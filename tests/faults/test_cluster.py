@@ -69,6 +69,12 @@ async def test_a_namespace_works_over_several_slots(
             with pytest.raises(JobFailed):
                 await dead.result(20)
             assert (await runner.dead_letters.get(dead.id)).message == "always"
+            for _ in range(2):
+                assert await runner.dead_letters.retry_all("fail") == 1
+                with pytest.raises(JobFailed):
+                    await dead.result(20)
+            assert [letter.id for letter in await runner.dead_letters.list("fail")] == [dead.id]
+            assert await runner.dead_letters.purge() == 1
             stats = await runner.stats()
             assert (stats.waiting, stats.replicas) == (0, 1)
     await client.aclose()

@@ -15,7 +15,7 @@ import redis.asyncio
 
 from taskrunner import Backoff, JobContext, JobFailed, JobStatus, RedisConfigurationError, TaskRunner
 from taskrunner.store.keys import Keyspace, PartitionKeys
-from taskrunner.worker import fetcher
+from taskrunner.worker import lanes
 from tests.waiting import eventually
 
 LETTERS: dict[str, list[bytes]] = {
@@ -279,7 +279,7 @@ async def test_foreign_data_under_the_stream_of_one_queue_does_not_keep_a_worker
     before: bool, runner: TaskRunner, noop: Any, keys: PartitionKeys, redis_client: redis.asyncio.Redis,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(fetcher, "FOREIGN_WAIT", 0.2)
+    monkeypatch.setattr(lanes, "LOOK_EVERY", 0.2)
     stream, started, go = keys.queue("default").stream, asyncio.Event(), asyncio.Event()  # the first that is looked at
 
     @runner.task

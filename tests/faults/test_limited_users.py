@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from taskrunner import Backoff, JobContext, JobFailed, JobStatus, QueueStats, Snooze
+from taskrunner import Backoff, JobContext, JobFailed, JobStatus, QueueStats, Snooze, TaskRunner
 from tests.cleanliness import leftovers
 from tests.faults.workshop import Fleet
 from tests.servers import Server
@@ -50,6 +50,10 @@ async def test_jobs_of_all_kinds_run_and_are_recorded(
         assert (await eventful.with_options(unique=True).dispatch("unique and delayed")).deduplicated
         assert [await job.result(20) for job in jobs] == [*kinds, *kinds, "unique and delayed"]
         assert await jobs[0].status() is JobStatus.SUCCEEDED
+        await runner.schedule("often", fleet.tasks.quick.job(), every=0.1, lock_key="k")
+        await eventually(lambda: _fired(runner))
+        await runner.pause_schedule("often")
+        assert await runner.unschedule("often")
         failing = await eventful.dispatch("failing")
         with pytest.raises(JobFailed, match="each time"):
             await failing.result(20)
@@ -58,7 +62,7 @@ async def test_jobs_of_all_kinds_run_and_are_recorded(
         assert longs
     assert "permissions" not in caplog.text
     async with own_server.client() as client:
-        assert not await leftovers(client, fleet.namespace, ("dead:default", "dead-letters:default"))
+        assert not await leftovers(client, fleet.namespace, ("dead",))
 
 
 @pytest.mark.crash
@@ -110,3 +114,8 @@ async def test_a_right_that_is_taken_away_at_runtime_is_told_of_and_costs_no_job
         await running.wait(20)
         assert await (await limited.tasks.quick.dispatch("again")).result(20) == "again"
     assert len(limited.journal.lines("start", job=running.id)) == 1
+
+
+async def _fired(runner: TaskRunner) -> bool:
+    [schedule] = await runner.schedules()
+    return schedule.last_fire is not None

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from taskrunner.store.scripts import BEAT, DISPATCH, PROMOTE, RECLAIM, SETTLE, Script
+from taskrunner.store.scripts import BEAT, DISPATCH, FETCH, PROMOTE, RECLAIM, SETTLE, Script
 from tests.faults.proxy import Proxy
 from tests.faults.workshop import Fleet
 from tests.servers import Server
@@ -79,6 +79,28 @@ async def test_jobs_of_a_fetch_whose_reply_is_lost_are_found_and_run_once(proxy:
         assert loss.lost == 1
     [run] = fleet.journal.lines("start", job=job.id)
     assert run.deliveries == 1
+
+
+async def test_jobs_of_a_fetch_from_several_lanes_whose_reply_is_lost_are_found_and_run_once(
+    proxy: Proxy, fleet: Fleet
+) -> None:
+    async with fleet.runner.start():
+        high = fleet.tasks.quick.with_options(priority="high")
+        await (await high.dispatch("warm")).wait(20)
+        await fleet.runner.pause()
+        await eventually(lambda: _paused(fleet))
+        loss = proxy.lose(FETCH.sha, b"t1")
+        jobs = [await one.dispatch(n) for n in range(5) for one in (high, fleet.tasks.quick)]
+        await fleet.runner.resume()
+        assert [await job.result(20) for job in jobs] == [n for n in range(5) for _ in range(2)]
+        assert loss.lost == 1
+    runs = [run for job in jobs for run in fleet.journal.lines("start", job=job.id)]
+    assert [run.deliveries for run in runs] == [1] * 10
+
+
+def _paused(fleet: Fleet) -> bool:
+    assert fleet.runner._consumer is not None
+    return all(lanes.paused("default") for lanes in fleet.runner._consumer._worker.lanes.values())
 
 
 async def test_jobs_that_ran_all_the_time_do_not_run_again_after_a_lost_fetch(proxy: Proxy, fleet: Fleet) -> None:

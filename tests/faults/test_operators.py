@@ -22,7 +22,7 @@ from tests.waiting import eventually
 
 Deed = Callable[[redis.asyncio.Redis, Fleet], Awaitable[object]]
 GROUP = "taskrunner"
-DEAD = ("dead:default", "dead-letters:default")
+DEAD = ("dead:default", "dead-letters:default", "dead-tasks:default")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def all_is_tidy(client: redis.asyncio.Redis, fleet: Fleet) -> None:
     assert (stats.waiting, stats.running, stats.scheduled) == (0, 0, 0)
     assert await client.hlen(fleet.keys.live) == 0
     assert await client.hlen(fleet.keys.watchers) == 0
-    dead = {letter.id for letter in await fleet.runner.dead_letters.list(10_000)}
+    dead = {letter.id for letter in await fleet.runner.dead_letters.list(limit=10_000)}
     assert len(dead) == await counted(client, fleet, "orphaned")
 
 

@@ -116,6 +116,33 @@ def test_a_failure_without_its_dead_letter_is_seen(tale: Tale) -> None:
     tale.is_red("I2", "a dead letter is not there")
 
 
+def test_a_cancelled_job_may_have_run_and_one_that_was_cancelled_too_late_has_succeeded(tale: Tale) -> None:
+    for job, status in (("a", "cancelled"), ("b", "succeeded"), ("c", "cancelled")):
+        tale.dispatch(job, kind="unwanted")
+        tale.run(job, kind="unwanted", verdict="cancelled" if status == "cancelled" else "end")
+        tale.record(job, status, task="unwanted")
+        tale.line("cancelling", 2.0, PRODUCER, job)
+        if job != "c":  # whose producer was killed before it was told
+            tale.line("cancel told", 2.05, PRODUCER, job, cancelled=status == "cancelled")
+    assert tale.found() == []
+
+
+@pytest.mark.parametrize(("told", "status"), [(True, "succeeded"), (False, "cancelled")])
+def test_who_was_told_something_else_of_a_cancelled_job_is_seen(tale: Tale, told: bool, status: str) -> None:
+    tale.dispatch("a", kind="unwanted")
+    tale.run("a", kind="unwanted")
+    tale.record("a", status, task="unwanted")
+    tale.line("cancelling", 2.0, PRODUCER, "a")
+    tale.line("cancel told", 2.05, PRODUCER, "a", cancelled=told)
+    tale.is_red("I2", "it was told to be")
+
+
+def test_a_job_that_is_cancelled_without_being_asked_is_seen(tale: Tale) -> None:
+    tale.dispatch("a", kind="unwanted")
+    tale.record("a", "cancelled", task="unwanted")
+    tale.is_red("I2", "nobody asked for it")
+
+
 # -- I3 ----------------------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +169,31 @@ def test_a_stale_run_that_outlives_its_job_is_no_second_holder(tale: Tale) -> No
     tale.run("b", at=4, end=5, kind="unique")
     tale.record("b", task="unique")
     assert tale.found() == []
+
+
+def test_a_job_that_waits_for_another_of_its_key_is_no_second_one_until_it_runs(tale: Tale) -> None:
+    tale.job("a", kind="latest", key="k")
+    tale.dispatch("b", at=1.5, serial="old", kind="latest", key="k")
+    tale.dispatch("b", at=1.6, outcome="deduplicated", serial="new", kind="latest", key="k")
+    tale.run("b", at=2.15, end=2.2, kind="latest", serial="new")
+    tale.record("b", task="latest")
+    assert tale.found() == []
+
+
+def test_two_of_latest_that_run_at_once_are_seen(tale: Tale) -> None:
+    tale.job("a", kind="latest", key="k")
+    tale.dispatch("b", at=1.5, kind="latest", key="k")
+    tale.run("b", at=2.05, end=2.2, kind="latest")
+    tale.record("b", task="latest")
+    tale.is_red("I3", "lived at once under k")
+
+
+def test_arguments_that_were_older_than_those_of_a_later_dispatch_are_seen(tale: Tale) -> None:
+    tale.dispatch("b", at=1.5, serial="old", kind="latest", key="k")
+    tale.dispatch("b", at=1.6, outcome="deduplicated", serial="new", kind="latest", key="k")
+    tale.run("b", kind="latest", serial="old")
+    tale.record("b", task="latest")
+    tale.is_red("I3", "though new came after them")
 
 
 def test_a_key_that_is_held_by_an_ended_job_is_seen(tale: Tale) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from taskrunner import Backoff, JobContext, JobExpired, JobStatus, TaskOptionError, TaskRunner
+from tests.waiting import eventually
 
 
 def soon() -> datetime:
@@ -102,6 +103,51 @@ async def test_jobs_that_expire_in_the_instants_of_their_start_their_promotion_a
     assert {(succeeded, 2), (never, 0)} <= set(ended) <= {(succeeded, 2), (cut, 1), (never, 0)}
     assert figures.succeeded == ended[succeeded, 2]
     assert figures.waiting == 0
+
+
+async def test_a_job_that_expires_in_its_backoff_ends_when_its_turn_comes(runner: TaskRunner) -> None:
+    runs = 0
+
+    @runner.task(unique=True, max_retry=3, backoff=Backoff.constant(0.3))
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        raise ValueError
+
+    async with runner.start():
+        job = await work.with_options(expires=0.2).dispatch()
+        with pytest.raises(JobExpired):
+            await job.result(timeout=20)
+        assert runs == 1
+        assert (await job.info()).attempts == 2, "its second run never began"
+        assert not (await work.with_options(delay=0.01, expires=0.001).dispatch()).deduplicated
+        await eventually(lambda: nothing_waits(runner))
+
+
+async def nothing_waits(runner: TaskRunner) -> bool:
+    stats = await runner.stats()
+    return stats.waiting == stats.scheduled == stats.running == 0
+
+
+async def test_a_job_that_waited_for_another_one_for_too_long_expires(runner: TaskRunner) -> None:
+    ran, go = list[int](), asyncio.Event()
+
+    @runner.task(unique="latest", unique_key="key")
+    async def work(n: int) -> None:
+        ran.append(n)
+        await go.wait()
+
+    async with runner.start():
+        first = await work.dispatch(1)
+        await eventually(lambda: ran)
+        second = await work.with_options(expires=0.05).dispatch(2)
+        assert await second.status() is JobStatus.BLOCKED
+        await asyncio.sleep(0.1)  # it is the time that must go by
+        go.set()
+        await first.result(timeout=20)
+        with pytest.raises(JobExpired):
+            await second.result(timeout=20)
+    assert ran == [1]
 
 
 async def test_a_dispatch_can_have_its_own_expiry_or_none(runner: TaskRunner) -> None:

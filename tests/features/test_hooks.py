@@ -10,6 +10,7 @@ import pytest
 import redis.asyncio
 
 from taskrunner import Backoff, JobEvent, JobFailed, Snooze, TaskOptionError, TaskRunner
+from taskrunner.envelope import Delivery, Envelope
 from taskrunner.store.keys import Keyspace
 from tests.waiting import eventually
 
@@ -284,6 +285,7 @@ def test_the_decorators_give_the_function_back(runner: TaskRunner) -> None:
         "on_success",
         "on_failure",
         "on_retry",
+        "on_cancel",
         "on_error",
         "on_startup",
         "on_shutdown",
@@ -309,3 +311,25 @@ async def test_a_hook_that_is_slow_does_not_hold_up_other_jobs(make_runner: Make
 
 
 async def nothing() -> None: ...
+
+
+@pytest.mark.parametrize("sync", [True, False])
+async def test_on_cancel_is_told_like_the_others_and_one_that_fails_is_contained(
+    runner: TaskRunner, caplog: pytest.LogCaptureFixture, sync: bool
+) -> None:
+    told: Told = []
+
+    def plain(event: JobEvent) -> None:
+        told.append(("cancel", event))
+
+    async def coroutine(event: JobEvent) -> None:
+        plain(event)
+
+    runner.on_cancel(failing(ValueError("hook"), sync=sync))
+    runner.on_cancel(plain if sync else coroutine)
+    announce = runner.hooks.announcer({}, {}, lambda delivery: ([7], {}), None)
+    assert announce is not None
+    envelope = Envelope("id", "work", 0, 0, 2, {}, b"[[7]]")
+    await announce("cancel", Delivery(envelope, "mail", 0, b"1-0", 1, 0.0), None, 1.5)
+    assert told == [("cancel", JobEvent("id", "work", "mail", 2, ([7], {}), 1.5, None))]
+    assert "failing" in caplog.text

@@ -73,6 +73,57 @@ async def test_it_is_free_after_expiry(runner: TaskRunner) -> None:
     assert not second.deduplicated
 
 
+async def cancel(runner: TaskRunner, job: Any) -> None:
+    assert await job.cancel()
+
+
+async def delete(runner: TaskRunner, job: Any) -> None:
+    assert await runner.delete(job.id)
+
+
+async def purge(runner: TaskRunner, job: Any) -> None:
+    assert await runner.purge("default") == 1
+
+
+@pytest.mark.parametrize("end", [cancel, delete, purge])
+@pytest.mark.parametrize("ignored", [False, True], ids=["kept", "ignored"])
+async def test_it_is_free_at_once_after_somebody_ended_the_job_that_waited(
+    runner: TaskRunner, end: Any, ignored: bool
+) -> None:
+    @runner.task(unique=True, ignore_result=ignored, max_retry=1, backoff=Backoff.constant(60))
+    async def work(n: int = 0) -> None:
+        if not n:
+            raise ValueError
+
+    for options in ({"delay": 60}, {}):
+        job = await work.with_options(**options, unique_key="key").dispatch()
+        assert (await work.with_options(unique_key="key").dispatch(1)).deduplicated
+        await end(runner, job)
+    last = await work.with_options(ignore_result=False, unique_key="key").dispatch(1)
+    assert not last.deduplicated
+    async with runner.start():
+        await last.result(timeout=20)
+
+
+@pytest.mark.parametrize("end", [cancel, delete])
+async def test_it_is_free_at_once_after_somebody_ended_the_job_that_ran(runner: TaskRunner, end: Any) -> None:
+    started = asyncio.Event()
+
+    @runner.task(unique=True, unique_key="key")
+    async def work(seconds: float) -> None:
+        started.set()
+        await asyncio.sleep(seconds)
+
+    async with runner.start():
+        job = await work.dispatch(60)
+        await asyncio.wait_for(started.wait(), 20)
+        assert (await work.dispatch(0)).deduplicated
+        await end(runner, job)
+        second = await work.dispatch(0)
+        assert not second.deduplicated
+        await second.result(timeout=20)
+
+
 @end_in_dead_letters
 async def test_it_is_free_after_a_payload_that_the_worker_could_not_read(make_runner: MakeRunner) -> None:
     class OneWay:

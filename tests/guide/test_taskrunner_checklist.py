@@ -7,16 +7,15 @@ that these exist is a test itself, at the end. What no other file shows stands h
 
 from __future__ import annotations
 
-import ast
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import redis.asyncio
 
 from taskrunner import JobContext, QueueStats, TaskRunner
 from taskrunner.store.keys import PartitionKeys
+from tests.guide.references import every, is_there
 from tests.waiting import eventually
 
 MakeRunner = Callable[..., TaskRunner]
@@ -283,15 +282,9 @@ async def test_errors_that_nobody_listens_to_hold_nobody_up(make_runner: MakeRun
     assert await runner.dead_letters.count() == 100
 
 
-TESTS = Path(__file__).parents[1]
-
-
-@pytest.mark.parametrize("reference", sorted({one for refs in (PROMISES | WEAKNESSES).values() for one in refs}))
+@pytest.mark.parametrize("reference", every(PROMISES, WEAKNESSES))
 def test_the_tests_that_are_named_here_exist(reference: str) -> None:
-    place, _, name = reference.partition("::")
-    files = [TESTS / place] if place.endswith(".py") else sorted((TESTS / place).glob("test_*.py"))
-    nodes = [node for file in files for node in ast.parse(file.read_text()).body]
-    assert name in {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    assert is_there(reference)
 
 
 def test_no_promise_is_left_out() -> None:

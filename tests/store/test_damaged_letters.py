@@ -75,7 +75,7 @@ def letters(draw: st.DrawFn) -> bytes:
 
 def can_be_worked_with(delivery: Delivery) -> None:
     """Does with it what the worker does: asks its context and the gates, and puts every outcome into words."""
-    context = JobContext(delivery, Surroundings(None, None, 3))
+    context = JobContext(delivery, Surroundings(None, None, 3, orjson.loads))
     assert context.enqueued_at.year <= 9999
     assert all(isinstance(text, str) for text in context.headers.values())
     assert (context.deliveries >= 1, context.attempt >= 1, context.fence > 0) == (True, True, True)

@@ -67,6 +67,7 @@ async def test_a_due_time_that_is_past_is_no_wait(place: Place) -> None:
 async def test_a_due_time_that_becomes_the_earliest_is_told_on_the_wake_channel_and_others_are_not(
     place: Place,
 ) -> None:
+    await place.store()  # which tells of the new queue
     listener = place.client.pubsub(ignore_subscribe_messages=True)
     await listener.subscribe(place.keys.wake)
     await listener.get_message(timeout=5)

@@ -10,6 +10,7 @@ import pytest
 from taskrunner.envelope import Extra
 from taskrunner.errors import RedisConfigurationError
 from taskrunner.store import wire
+from taskrunner.store.graveyard import Graveyard
 from tests.store.conftest import Place
 from tests.waiting import eventually
 
@@ -129,7 +130,7 @@ async def test_a_job_whose_letter_is_damaged_ends_as_failed_with_what_is_left_an
     [sound] = await place.fetch()
     assert sound.envelope.id == "b"
     assert await place.live() == {"b": "q default"}, "nobody waits for ever for what can't run"
-    [letter] = await store.inspection.dead_letters(10)
+    [letter] = [grave.letter() for grave in await Graveyard(store).newest(None, 10, None)]
     assert (letter.id, letter.reason, letter.raw) == ("a", "orphaned", [text])
 
 
@@ -155,7 +156,7 @@ async def test_a_strangers_due_time_of_any_name_leaves_the_dead_letters_readable
     store = await place.store()
     await place.client.zadd(place.names.due, {id: 1})
     assert await store.promote(place.keys, "default") == (1, None, 1)
-    [letter] = await store.inspection.dead_letters(10)
+    [letter] = [grave.letter() for grave in await Graveyard(store).newest(None, 10, None)]
     assert letter.id == id.decode(errors="ignore") or "?" in letter.id
 
 

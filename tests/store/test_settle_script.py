@@ -10,6 +10,7 @@ from taskrunner.errors import RedisConfigurationError
 from taskrunner.forecast import Load
 from taskrunner.outcome import Again, Expired, Failed, Failure, Outcome, Released, Succeeded
 from taskrunner.store import wire
+from taskrunner.store.graveyard import Graveyard
 from tests.store.conftest import Place, delivery
 
 FAILED = Failed(Failure("ValueError", "bad", "trace"), "no retries left")
@@ -256,7 +257,7 @@ async def test_an_entry_that_nobody_can_read_is_kept_whole_as_a_dead_letter(plac
     await place.client.xadd(place.names.stream, {"x": b"\xff", "y": b"\x00\n"})
     [arrival] = await place.fetch()
     assert await place.settle("one", (arrival, Failed(Failure("Unreadable", "?"), "unreadable"))) == b"1"
-    [letter] = await store.inspection.dead_letters(10)
+    [letter] = [grave.letter() for grave in await Graveyard(store).newest(None, 10, None)]
     assert letter.raw == [b"x", b"\xff", b"y", b"\x00\n"]
     assert letter.letter is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import orjson
@@ -184,3 +185,17 @@ def test_an_entry_of_strangers_comes_back_field_by_field(raw: list[bytes]) -> No
     letter = wire.exhume(record)
     assert id == letter.id == "unreadable-7-1"
     assert (letter.raw, letter.letter, letter.task) == (raw, None, "")
+
+
+@given(envelopes, st.binary(min_size=1))
+def test_a_result_that_is_handed_on_travels_beside_the_payload(envelope: Envelope, previous: bytes) -> None:
+    following = dataclasses.replace(envelope, previous=previous)
+    letter = wire.seal(following)
+    assert letter.endswith(previous + envelope.payload)
+    assert wire.unseal(letter) == following
+
+
+@pytest.mark.parametrize("size", [b"-1", b"7", b'"3"', b"null", b"true", b"1.5"])
+def test_a_letter_with_a_wrong_border_can_not_be_read(size: bytes) -> None:
+    assert isinstance(arrive([wire.VERSION, b'["id","task",1,3,1,{"p":' + size + b"}]\n123[1]"]), Unreadable)
+    assert not isinstance(arrive([wire.VERSION, b'["id","task",1,3,1,{"p":3}]\n123[1]']), Unreadable)

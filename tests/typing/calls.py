@@ -12,6 +12,7 @@ from typing import Any, assert_type
 
 from taskrunner import (
     Backoff,
+    CallNext,
     FailedJob,
     Job,
     JobContext,
@@ -20,6 +21,7 @@ from taskrunner import (
     JobSpec,
     JobStatus,
     QueueStats,
+    Schedule,
     Task,
     TaskRunner,
 )
@@ -101,6 +103,8 @@ async def options() -> None:
     assert_type(bound.job(1), JobSpec[float])
     await bound.dispatch("one")  # type: ignore[arg-type]
     await bound.dispatch(1, 2, 3)  # type: ignore[call-arg, arg-type]
+    plain.with_options(unique="debounce", unique_for=5, max_wait=timedelta(minutes=1))
+    plain.with_options(unique="newest")  # type: ignore[arg-type]
     plain.with_options(dealy=5)  # type: ignore[call-arg]
     plain.with_options(delay="soon")  # type: ignore[arg-type]
 
@@ -131,11 +135,43 @@ async def figures_and_dead_letters() -> None:
     assert_type(stats.per_task["plain"].avg_run_time, float)
     assert_type(await runner.dead_letters.list(), list[FailedJob])
     assert_type(await runner.dead_letters.get("id"), FailedJob | None)
+    assert_type(await runner.dead_letters.list("plain", limit=10, after="id"), list[FailedJob])
+    assert_type(await runner.dead_letters.retry("id"), Job[Any])
+    assert_type(await runner.dead_letters.retry_all("plain"), int)
+    assert_type(await runner.dead_letters.delete("id"), bool)
+    assert_type(await runner.dead_letters.purge(older_than=timedelta(days=1)), int)
 
 
 @runner.on_failure
 async def failed(event: JobEvent) -> None:
     assert_type(event.duration, float)
+
+
+@runner.on_cancel
+def cancelled(event: JobEvent) -> None:
+    assert_type(event.attempt, int)
+
+
+@runner.middleware
+async def around(ctx: JobContext, call_next: CallNext) -> Any:
+    assert_type(ctx.cancelled, bool)
+    return await call_next()
+
+
+@runner.middleware  # type: ignore[type-var]
+def no_coroutine(ctx: JobContext, call_next: CallNext) -> int:
+    return 0
+
+
+@runner.task(pool="process", on_success=plain.job(1), on_failure=failed)
+def in_a_process(ctx: JobContext, n: int) -> list[int]:
+    return [n]
+
+
+async def in_processes(ctx: JobContext) -> None:
+    assert_type(await (await in_a_process.dispatch(1)).result(), list[int])
+    await in_a_process.dispatch("one")  # type: ignore[arg-type]
+    assert_type(await ctx.save({"any": "thing"}), None)
 
 
 @runner.on_long_queue(threshold=30)
@@ -144,6 +180,37 @@ def long_queue(stats: QueueStats) -> None:
 
 
 runner.task(max_retries=3)(nothing)  # type: ignore[call-overload]
+runner.task(unique="latest", max_wait=5)(nothing)
+runner.task(unique="newest")(nothing)  # type: ignore[call-overload]
 runner.task(timeout="5")(nothing)  # type: ignore[call-overload]
+runner.task(pool="fork")(nothing)  # type: ignore[call-overload]
+runner.task(on_success="tell me")(nothing)  # type: ignore[call-overload]
 runner.declare("typed", queue=5)  # type: ignore[arg-type]
 assert_type(plain.name, str)
+
+
+@runner.cron("@daily", tz="Europe/Berlin", max_retry=3)
+async def daily(ctx: JobContext, times: int = 1) -> list[str]:
+    return ["x"] * times
+
+
+@runner.every(timedelta(hours=1), name="hourly")
+@runner.task
+def hourly() -> int:
+    return 1
+
+
+async def schedules() -> None:
+    assert_type(await (await daily.dispatch(2)).result(), list[str])
+    assert_type(await (await hourly.dispatch()).result(), int)
+    await daily.dispatch("two")  # type: ignore[arg-type]
+    made = await runner.schedule("d", daily.job(3), cron="@hourly", catch_up="all", lock_key="k")
+    assert_type(made, Schedule)
+    assert_type(made.next_fire, datetime | None)
+    assert_type(await runner.schedules(), list[Schedule])
+    assert_type(await runner.unschedule("d"), bool)
+    await runner.schedule("d", daily, every=5)  # type: ignore[arg-type]
+    await runner.schedule("d", daily.job(), every=5, catch_up="some")  # type: ignore[arg-type]
+
+
+runner.cron("@daily", retries=3)  # type: ignore[call-arg]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskrunner import Backoff, TaskOptionError
+from taskrunner.features import DEFAULTS
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,11 @@ from taskrunner import Backoff, TaskOptionError
 )
 def test_the_delay_after_each_attempt(backoff: Backoff, delays: list[float]) -> None:
     assert [backoff(attempt) for attempt in range(1, 6)] == pytest.approx(delays)
+
+
+def test_the_default_waits_n_squared_seconds_and_five_minutes_from_the_eighteenth_failure_on() -> None:
+    delays = [DEFAULTS["backoff"](failures) for failures in range(1, 25)]
+    assert delays == [n * n for n in range(1, 18)] + [300] * 7
 
 
 @pytest.mark.parametrize("make", [Backoff.quadratic, Backoff.exponential, Backoff.linear])

@@ -10,7 +10,8 @@ import pytest
 
 from taskrunner import QueueStats, RedisUnavailable, TaskRunner, current_job
 from taskrunner.store.audit import Auditor
-from taskrunner.store.store import BLOCK, Reader, Store
+from taskrunner.store.reader import BLOCK, Reader
+from taskrunner.store.store import Store
 from taskrunner.worker.inventory import Inventory
 from taskrunner.worker.settler import Settler
 from tests.waiting import eventually

@@ -11,7 +11,8 @@ import pytest
 import redis.asyncio
 
 from taskrunner import TaskRunner, current_job
-from taskrunner.store.store import BLOCK, Store
+from taskrunner.store.reader import BLOCK
+from taskrunner.store.store import Store
 from tests.faults.load import Load
 from tests.waiting import eventually
 

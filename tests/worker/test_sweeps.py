@@ -11,6 +11,7 @@ from taskrunner.envelope import KEPT, TRACKED, Delivery, Envelope
 from taskrunner.store.keys import Keyspace
 from taskrunner.worker.fetcher import Fetcher
 from taskrunner.worker.inventory import Inventory
+from taskrunner.worker.lanes import Lanes
 from taskrunner.worker.reclaimer import Reclaimer
 
 PARTITION = Keyspace("taskrunner", "test", 1).partitions[0]
@@ -49,8 +50,9 @@ async def test_a_job_that_is_taken_over_and_settled_during_a_sweep_is_not_taken_
     inventory = Inventory(4)
     reader: Any = SimpleNamespace(partition=PARTITION)
     keeper: Any = None
-    fetcher = Fetcher(store, reader, ["default"], inventory, keeper, 10)
-    reclaimer = Reclaimer(store, PARTITION, ["default"], inventory, fetcher.look_again, time.monotonic, 4)
+    lanes = Lanes(store, PARTITION, ["default"], ["default"], inventory)
+    fetcher = Fetcher(store, reader, lanes, ["default"], inventory, keeper, 10)
+    reclaimer = Reclaimer(store, PARTITION, lanes, inventory, fetcher.look_again, time.monotonic, 4)
     sweep = asyncio.create_task(fetcher.sweep())
     await turns()
     takeover = asyncio.create_task(reclaimer._reclaim("default"))

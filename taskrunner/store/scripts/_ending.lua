@@ -2,6 +2,7 @@
 
 -- A name as JSON can carry it: strangers' bytes that are no UTF-8 would make the list of dead letters unreadable.
 local function legible(name)
+  if not string.find(name, '[\128-\255]') then return name end
   local rest = name
   for _, sequence in ipairs({'[\194-\223][\128-\191]', '\224[\160-\191][\128-\191]', '\237[\128-\159][\128-\191]',
     '[\225-\236\238\239][\128-\191][\128-\191]', '[\240-\244][\128-\191][\128-\191][\128-\191]'}) do
@@ -24,7 +25,8 @@ local function head(letter)
     return nil
   end
   if legible(task) ~= task then return nil end
-  return {id = id, task = task, enqueued = enqueued, attempt = attempt, unique = extras.u}
+  return {id = id, task = task, enqueued = enqueued, attempt = attempt, unique = extras.u, flags = flags,
+    options = type(extras.o) == 'table' and extras.o or {}}
 end
 
 -- Ends a job in the books: its outcome, its unique key, its live record, and whoever waits for it is told.
@@ -36,6 +38,10 @@ end
 -- Returns how many live records that has removed.
 local function conclude(here, id, job, ended)
   if ended then call('SET', here.prefix .. 'job:' .. id, cjson.encode(ended) .. '\n', 'PX', here.ttl, 'NX') end
+  local parked = string.match(call('HGET', here.live, id) or '', '^b (%S+)$')
+  if parked then
+    unpark(queue_named(here.prefix, parked), id, job and job.task or '')
+  end
   local removed = call('HDEL', here.live, id)
   if job and type(job.unique) == 'string' then release(here, here.prefix .. 'unique:' .. job.unique, id) end
   for one in string.gmatch(call('HGET', here.watchers, id) or '', '%S+') do call('PUBLISH', one, id) end

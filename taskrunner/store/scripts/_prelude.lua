@@ -70,10 +70,10 @@ end
 
 -- The keys of a queue. Every script that works on one takes as many of them as it needs, in this order and without a gap.
 local FIELDS = {'stream', 'due', 'letters', 'retrying', 'tallies', 'waiting', 'rates', 'dead', 'dead_letters',
-  'dead_tasks', 'runs', 'succeeded', 'cancelled', 'expired'}
+  'dead_tasks', 'runs', 'succeeded', 'cancelled', 'expired', 'parked'}
 local TYPES = {stream = 'stream', due = 'zset', letters = 'hash', retrying = 'zset', tallies = 'hash',
   waiting = 'hash', rates = 'hash', dead = 'zset', dead_letters = 'hash', dead_tasks = 'zset', runs = 'hash',
-  succeeded = 'list', cancelled = 'list', expired = 'list'}
+  succeeded = 'list', cancelled = 'list', expired = 'list', parked = 'zset'}
 
 -- The queue whose n keys begin at KEYS[first], and the complaint about the first of them that is not ours, or nil.
 local function queue_at(first, n, name)
@@ -119,10 +119,30 @@ local function unwait(queue, ids, tasks)
   for n = 1, #ids do
     local state = retrying and call('ZREM', queue.retrying, ids[n]) == 1 and 'r' or 's'
     local field = state .. ' ' .. tasks[n]
-    if call('ZREM', queue.due, ids[n]) == 1 then left[field] = (left[field] or 0) - 1 end
+    -- An operator may have deleted the one or the other; while one is there, it was counted.
+    if call('ZREM', queue.due, ids[n]) == 1 or call('HEXISTS', queue.letters, ids[n]) == 1 then
+      left[field] = (left[field] or 0) - 1
+    end
   end
   call('HDEL', queue.letters, unpack(ids))
+  if call('EXISTS', queue.due, queue.letters) == 0 then
+    call('DEL', queue.tallies, queue.retrying) -- of lost letters nobody could tell whose they were
+    return
+  end
   for field, n in pairs(left) do tally(queue, string.sub(field, 1, 1), string.sub(field, 3), n) end
+end
+
+-- Puts a job aside until another one has ended, which lets it go on (release).
+local function park(queue, id, at, letter)
+  call('HSET', queue.letters, id, letter)
+  pcall_('ZADD', queue.parked, at, id)
+  tally(queue, 'b', string.match(letter, '^[^\n]*'), 1)
+end
+
+local function unpark(queue, id, task)
+  pcall_('HDEL', queue.letters, id)
+  pcall_('ZREM', queue.parked, id)
+  tally(queue, 'b', task, -1)
 end
 
 -- A letter that waits stands with what its entry will need: task, marks, version of the format, letter.

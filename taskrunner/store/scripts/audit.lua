@@ -1,6 +1,6 @@
 -- Compares what is known of jobs with what is there, a page at a time, and mends what operators, eviction and lost data
--- leave behind: entries that nobody would ever get go back into the queue ("readded"), and jobs whose entry or letter
--- is gone end as failed ("orphaned").
+-- leave behind: entries that nobody would ever get go back into the queue ("readded"), as do parked jobs whose holder is
+-- gone; and jobs whose entry or letter is gone end as failed ("orphaned").
 --
 -- KEYS  1 janitor  2 live  3 watchers  4 workers
 --       then the queues, each up to its dead letters
@@ -56,6 +56,7 @@ local function find(name)
   local queue, foreign = queue_at(place.first, 10, name)
   place.queue = not foreign and queue
   if foreign then return nil end
+  queue.parked = here.prefix .. 'parked:' .. name
   local groups = pcall_('XINFO', 'GROUPS', queue.stream)
   for n = 1, groups.err and 0 or #groups do
     local row = {}
@@ -144,6 +145,35 @@ local function judge_queued(queue, id, entry)
   end
 end
 
+-- A live record that says "parked": for the holder of a unique key, which lets it go on when it ends.
+local function judge_parked(queue, id)
+  local text = call('HGET', queue.letters, id)
+  if not text then return lose(queue, id, at) end
+  bytes = bytes + #text
+  if mend then pcall_('ZADD', queue.parked, 'NX', at, id) end
+  local _, _, version, letter = kept(text)
+  local job = version == 't1' and head(letter)
+  if not job or job.id ~= id or type(job.unique) ~= 'string' then return lose(queue, id, at, text) end
+  local key = here.prefix .. 'unique:' .. job.unique
+  local following = next_of(here, key)
+  local holder, next = pcall_('GET', key), pcall_('GET', following)
+  if type(next) == 'string' and next ~= id and call('HGET', live, next) then
+    return lose(queue, id, at, text) -- its place was deleted, and a newer one has it
+  end
+  if type(holder) == 'string' and call('HEXISTS', live, holder) == 1 then
+    if mend and next ~= id then call('SET', following, id) end
+    return
+  end
+  tell('readded', queue, id)
+  if not mend then return end
+  call('DEL', following)
+  if wake(here, key, id) then
+    pcall_('HINCRBY', janitor, 'readded', 1)
+  else
+    removed = removed + orphan(here, queue, id, at, 'its letter is damaged', text)
+  end
+end
+
 local function judge(id, record)
   local state, name, entry = string.match(record, '^(%S+) (%S+) ?(%S*)$')
   local queue = name and find(name)
@@ -155,8 +185,8 @@ local function judge(id, record)
     if not is_due or call('HEXISTS', queue.letters, id) == 0 then
       lose(queue, id, at, call('HGET', queue.letters, id) or nil)
     end
-  elseif state == 'b' and call('HEXISTS', queue.letters, id) == 0 then
-    lose(queue, id, at)
+  elseif state == 'b' then
+    judge_parked(queue, id)
   end
 end
 
@@ -185,9 +215,24 @@ function pages.stream(queue, from)
   end
 end
 
+-- How many letters there should be: one for each due time, and for each parked job.
+local function letters_due(queue)
+  local parked = pcall_('ZCARD', queue.parked)
+  return call('ZCARD', queue.due) + (type(parked) == 'number' and parked or 0)
+end
+
 -- Due times without a letter. Each has one, so they are looked for only when the numbers differ.
 function pages.due(queue, from)
-  if from == '' and call('ZCARD', queue.due) == call('HLEN', queue.letters) then return nil end
+  if mend and call('EXISTS', queue.due, queue.letters) == 0 then -- what is counted still was deleted, nobody knows whose
+    call('DEL', queue.tallies, queue.parked)
+  end
+  if from == '' and mend then -- a place in the list of parked jobs whose job is none of them; the oldest come first
+    local places = pcall_('ZRANGE', queue.parked, 0, MOST - 1)
+    for n = 1, places.err and 0 or #places do
+      if string.sub(call('HGET', live, places[n]) or '', 1, 2) ~= 'b ' then call('ZREM', queue.parked, places[n]) end
+    end
+  end
+  if from == '' and letters_due(queue) == call('HLEN', queue.letters) then return nil end
   local page = call('ZSCAN', queue.due, from == '' and '0' or from, 'COUNT', MOST)
   for n = 1, #page[2], 2 do
     left = left - 1
@@ -205,7 +250,7 @@ end
 
 -- Letters without a due time: when they should have run, nobody knows. HSCAN reads whole letters, so only a few.
 function pages.letters(queue, from)
-  if from == '' and call('HLEN', queue.letters) <= call('ZCARD', queue.due) then return nil end
+  if from == '' and call('HLEN', queue.letters) <= letters_due(queue) then return nil end
   local page = call('HSCAN', queue.letters, from == '' and '0' or from, 'COUNT', 10)
   for n = 1, #page[2], 2 do
     local id, text = page[2][n], page[2][n + 1]

@@ -21,7 +21,7 @@ for s = 4, #KEYS do
     else
       local reply = pcall_('XGROUP', 'CREATE', stream, ARGV[1], '0', 'MKSTREAM')
       if reply.err and not string.find(reply.err, 'BUSYGROUP', 1, true) then return reply end
-      if call('SADD', KEYS[1], name) == 1 then call('PUBLISH', ARGV[2], 'lane') end
+      if call('SADD', KEYS[1], name) == 1 then pcall_('PUBLISH', ARGV[2], 'lane') end
     end
   end
 end

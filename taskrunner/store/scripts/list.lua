@@ -75,11 +75,6 @@ function pages.retrying()
 end
 
 function pages.blocked()
-  local parked = ARGV[6] .. 'parked' .. string.sub(queue.stream, #ARGV[6] + #'stream' + 1)
-  return waiting(parked, function() return true end)
-end
-
-function pages.blocked()
   return waiting(ARGV[6] .. 'parked:' .. queue.name, function() return true end)
 end
 

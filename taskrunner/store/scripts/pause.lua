@@ -16,5 +16,5 @@ elseif ARGV[2] == '*' then
 else
   changed = call('SREM', KEYS[1], ARGV[2])
 end
-call('PUBLISH', ARGV[3], 'paused')
+pcall_('PUBLISH', ARGV[3], 'paused') -- a user without the right to: then workers see it with their next look
 return changed

@@ -1,6 +1,6 @@
--- Finds unique keys whose holder is gone, and frees them.
+-- Finds unique keys whose holder is gone, and places behind them (next) whose job is, and frees them.
 --
--- KEYS  1 live  then unique keys
+-- KEYS  1 live  then unique and next keys
 -- ARGV  1 '1': free them, else only count
 -- Returns how many there are.
 -- Closes: a key that stays for ever because its job was lost with its letter, and nobody dispatches the same again. Every

@@ -7,6 +7,7 @@
 --       9 µs since the consumer's last report in which it never ran out of jobs  10 µs of slots occupied in that time
 --       11 jobs finished in that time  12 slots it has
 --       13 prefix of the partition's keys: the queue of a job that waits for a unique key is in the same slot
+--       14 most dead letters of this queue, 15 ms that they stay; 0: any number, for ever
 --       then per item: entry id, delivery count, operations, task ('' if unknown), run time in µs, and the operands
 --         operations: first the tally: s succeeded, f failed, r retried, - none of these; then any of
 --         k  the job ended; keep its outcome      (a key; operands: id, record, ms to keep it)
@@ -16,7 +17,8 @@
 --         l  run it later                         (operands: id, wait in ms, s or r for a retry, '1' if it has a live
 --                                                  record, the letter as it is kept while waiting)
 --         a  back into the stream now             (operands: id, '1' if it has a live record, the letter likewise)
--- Returns one character per item: 1 recorded, 0 refused because the token is stale.
+-- Returns one character per item: 1 recorded, 0 refused because the token is stale; then, behind a blank, how many dead
+-- letters the bounds have dropped, if any.
 -- Closes: the zombie (XACK alone lets anybody acknowledge anything), the lost reply, the crash between acknowledging
 -- and whatever must happen exactly once with it.
 local past = replay(KEYS[1], ARGV[1], ARGV[2])
@@ -45,7 +47,7 @@ local function shape(operations)
 end
 
 -- Where each item starts in ARGV, and after which key its keys come.
-local starts, after, n, i, key, last = {}, {}, 0, 14, 18, #ARGV
+local starts, after, n, i, key, last = {}, {}, 0, 16, 18, #ARGV
 while i <= last do
   n = n + 1
   starts[n], after[n] = i, key
@@ -95,7 +97,7 @@ end
 local ended, succeeded, expired, settled, runs = {}, {}, {}, {}, {}
 local longest = 0 -- ms that one of these outcomes is kept
 local TALLY = {s = 'ok', f = 'failed', r = 'retried'}
-local done = 0
+local done, buried = 0, false
 
 local function apply(operations, p, k)
   for c = 2, #operations do
@@ -115,6 +117,7 @@ local function apply(operations, p, k)
       release(here, KEYS[k], id)
     elseif operation == 'd' then
       bury(queue, id, ARGV[p + 1], at, ARGV[p + 2])
+      buried = true
     elseif operation == 'l' then
       later(queue, id, at + tonumber(ARGV[p + 1]), ARGV[p + 2], ARGV[p + 4], channel)
       if ARGV[p + 3] == '1' then call('HSET', live, id, ARGV[p + 2] .. ' ' .. queue.name) end
@@ -215,5 +218,7 @@ if busy > 0 then
   call('HSET', queue.rates, field, string.format('%.10g %.10g', (tonumber(time) or 0) * fade + busy, sum))
 end
 local reply = table.concat(verdicts)
+local dropped = buried and drop(queue, janitor, tonumber(ARGV[14]), tonumber(ARGV[15]), at) or 0
+if dropped > 0 then reply = reply .. ' ' .. dropped end
 call('SET', KEYS[1], ARGV[1] .. ' ' .. reply, 'EX', ARGV[2])
 return reply

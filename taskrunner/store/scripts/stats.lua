@@ -1,22 +1,34 @@
--- Reads the figures of one queue, all of one instant. Changes nothing.
+-- Reads the figures of one queue, all of its lanes, all of one instant. Changes nothing.
 --
--- KEYS  1 stream  2 due  3 dead  4 waiting  5 runs  6 rates  7 workers  8 worker facts
--- ARGV  1 group
--- Returns {server time in ms, entries, pending, scheduled, dead, ms of the oldest waiting entry or 0,
---          waiting per task (flat), runs per task (flat), rates (flat), facts of the live workers, entries kept}.
+-- KEYS  1 workers  2 worker facts  3 paused  then per lane: stream, due, dead, waiting, runs, rates, tallies
+-- ARGV  1 group  2 queue
+-- Returns {server time in ms, '1' when the queue is paused, facts of the live workers, then per lane a list of
+--          entries, pending, scheduled, dead, ms of the oldest waiting entry or 0, waiting per task (flat),
+--          runs per task (flat), rates (flat), entries kept, blocked}.
 local at, group = now(), ARGV[1]
-local entries, pending, oldest, after = call('XLEN', KEYS[1]), 0, 0, '0-0'
-local groups = pcall_('XINFO', 'GROUPS', KEYS[1])
-for n = 1, groups.err and 0 or #groups do
-  local row = {}
-  for f = 1, #groups[n], 2 do row[groups[n][f]] = groups[n][f + 1] end
-  if row.name == group then pending, after = row.pending, row['last-delivered-id'] end
+
+local function figures(stream, due, dead, waiting, runs, rates, tallies)
+  local pending, oldest, after, blocked, counts = 0, 0, '0-0', 0, call('HGETALL', tallies)
+  for n = 1, #counts, 2 do
+    if string.sub(counts[n], 1, 2) == 'b ' then blocked = blocked + counts[n + 1] end
+  end
+  local entries, groups = call('XLEN', stream), pcall_('XINFO', 'GROUPS', stream)
+  for n = 1, groups.err and 0 or #groups do
+    local row = {}
+    for f = 1, #groups[n], 2 do row[groups[n][f]] = groups[n][f + 1] end
+    if row.name == group then pending, after = row.pending, row['last-delivered-id'] end
+  end
+  local first = call('XRANGE', stream, '(' .. after, '+', 'COUNT', 1)[1]
+  if first then oldest = tonumber(string.match(first[1], '^(%d+)')) end
+  return {entries, pending, call('ZCARD', due), call('ZCARD', dead), oldest, call('HGETALL', waiting),
+    call('HGETALL', runs), call('HGETALL', rates), tonumber(call('HGET', rates, 'kept') or 0), blocked}
 end
-local first = call('XRANGE', KEYS[1], '(' .. after, '+', 'COUNT', 1)[1]
-if first then oldest = tonumber(string.match(first[1], '^(%d+)')) end
+
 local facts = {}
-for _, worker in ipairs(call('ZRANGEBYSCORE', KEYS[7], '(' .. string.format('%.0f', at), '+inf')) do
-  facts[#facts + 1] = call('HGET', KEYS[8], worker) or '{}'
+for _, worker in ipairs(call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', at), '+inf')) do
+  facts[#facts + 1] = call('HGET', KEYS[2], worker) or '{}'
 end
-return {at, entries, pending, call('ZCARD', KEYS[2]), call('ZCARD', KEYS[3]), oldest, call('HGETALL', KEYS[4]),
-  call('HGETALL', KEYS[5]), call('HGETALL', KEYS[6]), facts, tonumber(call('HGET', KEYS[6], 'kept') or 0)}
+local paused = call('SISMEMBER', KEYS[3], '*') == 1 or call('SISMEMBER', KEYS[3], ARGV[2]) == 1
+local reply = {at, paused and '1' or '0', facts}
+for k = 4, #KEYS, 7 do reply[#reply + 1] = figures(unpack(KEYS, k, k + 6)) end
+return reply
