@@ -17,8 +17,8 @@ nobody is told of the end of a job that was lost."""
 async def save(
     link: Link, partition: PartitionKeys, group: str, worker_id: str, delivery: Delivery, data: bytes
 ) -> bool:
-    """Keeps a value in the place of the one before. False, and nothing is kept, when the job is not that run's any more.
-    May be sent twice."""
+    """Keeps a value in the place of the one before. May be sent twice. False when the job is not that run's any more:
+    then nothing is kept."""
     keys = [partition.saved(delivery.envelope.id), partition.queue(delivery.queue).stream]
     arguments = [group, worker_id, delivery.entry_id, delivery.deliveries, LIFETIME, data]
     return bool(await link.run(SAVE, keys, arguments))

@@ -178,7 +178,7 @@ async def test_neither_payloads_nor_the_rest_of_a_long_queue_are_read(make_runne
 
 
 async def test_a_state_that_does_not_exist_is_refused(runner: TaskRunner) -> None:
-    with pytest.raises(TaskOptionError, match="state must be one of .*queued.*'waiting'"):
+    with pytest.raises(TaskOptionError, match=r"state must be one of .*queued.*'waiting'"):
         await runner.count(state="waiting")
     with pytest.raises(TaskOptionError, match="state must be one of"):
         await runner.jobs("")

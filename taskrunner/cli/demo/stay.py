@@ -43,6 +43,9 @@ async def stay_busy(console: Console) -> int:
                     await _stream(scene, stop)
             finally:
                 await fleet.stop()
+    async with runner:
+        if purged := await runner.purge(count_file.queue):
+            console.print(f"\n{purged} jobs that nobody had started are purged")
     left = await look_for_leftovers(url, namespace)
     console.print(f"\nleft behind: {left}")
     return 1 if left.wrong else 0

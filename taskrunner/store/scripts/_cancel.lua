@@ -66,7 +66,7 @@ local function cancel(here, queue, one, wanted)
       call('XDEL', queue.stream, one.entry)
     end
     if one.task ~= '' then pcall_('HINCRBY', queue.waiting, one.task, -1) end
-    if #one.held > 0 then call('PUBLISH', here.channel, 'cancel ' .. queue.name .. ' ' .. one.entry) end
+    if #one.held > 0 then pcall_('PUBLISH', here.channel, 'cancel ' .. queue.name .. ' ' .. one.entry) end
   elseif one.state ~= 'b' then -- else conclude sees to it
     unwait(queue, {one.member}, {one.task})
   end

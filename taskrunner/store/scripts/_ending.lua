@@ -44,7 +44,7 @@ local function conclude(here, id, job, ended)
   end
   local removed = call('HDEL', here.live, id)
   if job and type(job.unique) == 'string' then release(here, here.prefix .. 'unique:' .. job.unique, id) end
-  for one in string.gmatch(call('HGET', here.watchers, id) or '', '%S+') do call('PUBLISH', one, id) end
+  for one in string.gmatch(call('HGET', here.watchers, id) or '', '%S+') do pcall_('PUBLISH', one, id) end
   call('HDEL', here.watchers, id)
   return removed
 end

@@ -103,13 +103,14 @@ local function tally(queue, state, task, n)
   if type(count) == 'number' and count <= 0 then call('HDEL', queue.tallies, state .. ' ' .. task) end
 end
 
--- Puts a job aside until a due time; state s or r. Tells sleeping promoters when it became the earliest.
+-- Puts a job aside until a due time; state s or r. Tells sleeping promoters when it became the earliest. By pcall, like
+-- every notice: it comes after writes, and who may not publish must not find the script failed and send it again.
 local function later(queue, id, at, state, letter, channel)
   local head = call('ZRANGE', queue.due, 0, 0, 'WITHSCORES')
   if call('ZADD', queue.due, at, id) == 1 then tally(queue, state, string.match(letter, '^[^\n]*'), 1) end
   call('HSET', queue.letters, id, letter)
   if state == 'r' then call('ZADD', queue.retrying, at, id) end
-  if not head[2] or at < tonumber(head[2]) then call('PUBLISH', channel, 'due') end
+  if not head[2] or at < tonumber(head[2]) then pcall_('PUBLISH', channel, 'due') end
 end
 
 -- Takes jobs out of those that wait for their time; tasks[n] is that of ids[n], '' when nobody knows.

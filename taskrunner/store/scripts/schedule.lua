@@ -125,6 +125,6 @@ while i <= #ARGV do
   replies[#replies + 1] = tostring(act(ARGV[i + 1], unpack(ARGV, i + 2, i + 1 + operands)))
   i = i + 2 + operands
 end
-if changed then call('PUBLISH', ARGV[3], 'schedule') end
+if changed then pcall_('PUBLISH', ARGV[3], 'schedule') end
 call('SET', KEYS[1], ARGV[1] .. ' ' .. cjson.encode(replies), 'EX', ARGV[2])
 return replies

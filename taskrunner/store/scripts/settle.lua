@@ -167,7 +167,7 @@ if #ended > 0 then
   if call('EXISTS', watchers) == 1 then
     for n = 1, #ended do
       local channels = call('HGET', watchers, ended[n])
-      for one in string.gmatch(channels or '', '%S+') do call('PUBLISH', one, ended[n]) end
+      for one in string.gmatch(channels or '', '%S+') do pcall_('PUBLISH', one, ended[n]) end
     end
     call('HDEL', watchers, unpack(ended))
   end
