@@ -42,8 +42,8 @@ class JobContext:
     """The running job, as its task sees it. A task whose first parameter is annotated with this class gets one.
 
     ``job_id``, ``task``, ``queue``; ``attempt`` (1 = first run) of ``max_retry`` + 1; ``deliveries``, how often the job
-    was handed to a worker since its last attempt began; ``state`` as given to the runner; ``runner`` itself. ``kept`` is
-    what this run saved or read as saved, its result if it returns None.
+    was handed to a worker since its last attempt began; ``state`` as given to the runner; ``runner`` itself. ``kept``
+    is what this run saved or read as saved, its result if it returns None.
     """
 
     __slots__ = ("_delivery", "_started", "_surroundings", "kept")

@@ -304,9 +304,7 @@ class TaskRunner(Home, Operation):
                     raise
             for hook in self.hooks.startup:
                 await hooks.call(hook)
-            self._consumer = (
-                Consumer(self, session, self._deployment, queues, prune_schedules) if consume else None
-            )
+            self._consumer = Consumer(self, session, self._deployment, queues, prune_schedules) if consume else None
             try:
                 yield self
             finally:

@@ -121,8 +121,9 @@ def arrive(
         if fields[0] == VERSION:
             envelope = unseal(fields[1])
             delivery = Delivery(envelope, queue, partition, entry_id, count, fetched_at)
-            if envelope.extras:
-                delivery.saved = Extra.SAVED in envelope.extras
+            if count > 1 or envelope.extras:
+                # A worker that died may have saved something, and told nobody.
+                delivery.saved = count > 1 or Extra.SAVED in envelope.extras
             return delivery
         newer = len(fields) >= 2 and _is_newer(fields[0]) and _are_marks(fields[2:])
         problem = f"its format {fields[0]!r} is newer than ours" if newer else "it is not an entry of taskrunner"

@@ -11,6 +11,7 @@ import redis.asyncio
 
 from taskrunner import Backoff, Job, JobContext, JobStatus, QueueBusy, Retry, Snooze, TaskRunner
 from taskrunner.store.keys import PERMANENT
+from tests.features.untouched import remains
 from tests.waiting import eventually
 
 MakeRunner = Callable[..., TaskRunner]
@@ -167,13 +168,7 @@ async def test_after_everything_only_the_permanent_keys_are_there(
         assert {name: one.waiting for name, one in stats.per_task.items() if one.waiting} == {}
         assert [await runner.count(state=state) for state in ("queued", "scheduled", "retrying", "running")] == [0] * 4
     await runner.aclose()
-    await eventually(lambda: only_permanent(redis_client, namespace))
-
-
-async def only_permanent(client: redis.asyncio.Redis, namespace: str) -> bool:
-    """Whether what ends by itself has ended, and nothing else is there but the permanent keys."""
-    names = {key.decode().partition("}:")[2] async for key in client.scan_iter(match=f"*{namespace}*", count=1000)}
-    return all(name.startswith(PERMANENT) for name in names)
+    assert await remains(redis_client, namespace) == {}
 
 
 async def test_a_hundred_rounds_leave_as_many_keys_as_one(

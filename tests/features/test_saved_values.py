@@ -222,8 +222,11 @@ async def test_a_value_outlives_a_worker_that_is_killed(
 
     async def tidied_up() -> bool:
         streams = [keys.queue(queue).stream for queue in ("default", "kill")]
-        consumers = [len(await redis_client.xinfo_consumers(stream, "taskrunner")) for stream in streams]
-        return consumers == [1, 1] and await redis_client.zcard(keys.workers) == 1
+        consumers = {
+            one["name"] for stream in streams for one in await redis_client.xinfo_consumers(stream, "taskrunner")
+        }
+        alive = set(await redis_client.zrange(keys.workers, 0, -1))
+        return len(alive) == 1 and consumers <= alive  # older servers make a consumer with its first job only
 
     async with runner.start():
         assert await job.result(timeout=40) == [1, 2]
@@ -256,6 +259,24 @@ async def test_a_run_whose_job_was_deleted_leaves_no_value_behind(
     assert [key async for key in redis_client.scan_iter(match=f"*{namespace}*saved:*")] == []
 
 
+async def test_a_job_that_leaves_no_record_leaves_no_value_when_it_is_cancelled(
+    runner: TaskRunner, redis_client: redis.asyncio.Redis, namespace: str
+) -> None:
+    running = asyncio.Event()
+
+    @runner.task(ignore_result=True)
+    async def work(ctx: JobContext) -> None:
+        await ctx.save("half")
+        running.set()
+        await asyncio.sleep(600)
+
+    async with runner.start():
+        job = await work.with_options(id="mine").dispatch()
+        await running.wait()
+        assert await job.cancel()
+    assert [key async for key in redis_client.scan_iter(match=f"*{namespace}*saved:*")] == []
+
+
 async def test_a_run_that_has_lost_its_job_does_not_replace_what_the_new_owner_saved(
     make_runner: Callable[..., TaskRunner], redis_client: redis.asyncio.Redis, namespace: str
 ) -> None:
@@ -285,3 +306,31 @@ async def test_a_run_that_has_lost_its_job_does_not_replace_what_the_new_owner_s
         await redis_client.xclaim(name, "taskrunner", "somebody-else", 0, [entry["message_id"]])
         assert await job.result(timeout=20) == "new"
         assert (await job.info()).saved == "new"
+
+
+async def test_a_value_of_a_run_that_was_lost_is_known_no_longer_than_the_outcome_either(
+    make_runner: Callable[..., TaskRunner], redis_client: redis.asyncio.Redis, namespace: str
+) -> None:
+    runner, keys = make_runner(reservation_timeout=1), Keyspace("taskrunner", namespace, 1).partitions[0]
+    saved = asyncio.Event()
+
+    @runner.task
+    async def work(ctx: JobContext) -> str:
+        if ctx.deliveries == 1:
+            await ctx.save("half")
+            saved.set()
+            await asyncio.sleep(600)
+        return "done"
+
+    async with runner.start():
+        job = await work.dispatch()
+        await saved.wait()
+        name = keys.queue("default").stream
+        [entry] = await redis_client.xpending_range(name, "taskrunner", "-", "+", 1)
+        await redis_client.xclaim(name, "taskrunner", "somebody-else", 0, [entry["message_id"]])
+        assert await job.result(timeout=20) == "done"
+        await eventually(lambda: ends_with_the_outcome(redis_client, keys.saved(job.id)))
+
+
+async def ends_with_the_outcome(client: redis.asyncio.Redis, key: str) -> bool:
+    return 0 <= await client.pttl(key) <= 300_000

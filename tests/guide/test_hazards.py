@@ -166,7 +166,6 @@ async def test_hazard_7_what_is_handed_on_is_there_however_long_its_receiver_wai
     async with runner.start():
         job = await hand_on.dispatch()
         await eventually(lambda: _unknown(runner, job.id))
-        assert received.empty()
         assert await asyncio.wait_for(received.get(), 20) == ["the value"]
 
 

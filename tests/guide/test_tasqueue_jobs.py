@@ -76,7 +76,7 @@ async def test_all_that_is_known_of_a_job_can_be_asked_for(runner: TaskRunner) -
 async def test_the_words_for_the_states_and_their_order(runner: TaskRunner) -> None:
     running, go, seen = asyncio.Queue[str](), asyncio.Queue[Exception | None](), list[str]()
 
-    @runner.task(max_retry=1, backoff=Backoff.constant(0.3))
+    @runner.task(max_retry=1, backoff=Backoff.constant(1))
     async def work(ctx: JobContext) -> None:
         await running.put(str(await ctx.runner.job(ctx.job_id).status()))
         error = await go.get()
@@ -85,14 +85,14 @@ async def test_the_words_for_the_states_and_their_order(runner: TaskRunner) -> N
 
     async def states(*ends: Exception | None) -> list[str]:
         seen.clear()
-        job = await work.with_options(delay=0.3).dispatch()
+        job = await work.with_options(delay=1).dispatch()
         await note(job)
         for end in ends:
             seen.append(await asyncio.wait_for(running.get(), 20))
             go.put_nowait(end)
             if end is not ends[-1]:
                 await eventually(lambda: is_in(job, JobStatus.RETRYING))
-                await note(job)
+                seen.append("retrying")
         await job.wait(timeout=20)
         await note(job)
         return list(seen)

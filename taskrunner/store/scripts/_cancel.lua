@@ -80,6 +80,7 @@ local function cancel(here, queue, one, wanted)
   end
   here.ttl = ttl
   conclude(here, one.id, job, ended)
-  if ended then pcall_('PEXPIRE', here.prefix .. 'saved:' .. one.id, ttl) end
+  local saved = here.prefix .. 'saved:' .. one.id
+  if ended then pcall_('PEXPIRE', saved, ttl) else pcall_('DEL', saved) end -- nobody could ask for it any more
   return ended and ttl or nil
 end
