@@ -131,13 +131,20 @@ class Tick:
         return f"{self.name}\n{self.mark}"
 
 
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """The dead letter of a job, by the instant that the server wrote at it: a later one of the same id is another."""
+
+    instant: str
+
+
 @dataclass(slots=True)
 class Draft:
     """An envelope on its way to the server, with the facts that the dispatch script needs.
 
     ``delay`` in seconds or ``due`` in server milliseconds make it wait. ``custom_id`` asks the server whether the id is
-    known. ``tick``: it is taken only if nobody else has fired that. ``buried_at``: it brings back the dead letter of
-    that instant, as the server wrote it; only if that is still there.
+    known. ``claim``: it is taken only as that tick of a schedule, if nobody else has fired it; or only as that dead
+    letter, if it is still there.
     """
 
     envelope: Envelope
@@ -147,8 +154,7 @@ class Draft:
     custom_id: bool = False
     leases: tuple[Lease, ...] = ()
     durability: Durability = Durability.MEMORY
-    tick: Tick | None = None
-    buried_at: str = ""
+    claim: Tick | Buried | None = None
 
 
 @runtime_checkable

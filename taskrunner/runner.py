@@ -10,6 +10,7 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from . import embedded, hooks, procedure, settings
@@ -155,7 +156,7 @@ class TaskRunner(Home, Operation):
         # All arguments are packed before the first is sent; the rest of a draft is made when its chunk is. A draft
         # with a key of the user's making is made at once, as that can fail too.
         packed = [spec.pack(now) for spec in specs]
-        for plan in dict.fromkeys(spec.plan for spec in specs):
+        for plan in dict.fromkeys(map(attrgetter("plan"), specs)):
             if plan.max_wait is not None:
                 await session.admission.admit(queue_of(plan.lane), plan.max_wait)
         drafts = (spec.draft(done, now) for spec, done in zip(specs, packed, strict=True))

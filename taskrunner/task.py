@@ -222,11 +222,11 @@ class Task(Generic[P, R]):
                     raise PackingError(error, "its arguments can't be read") from None
                 if takes_context:
                     args = (context, *args)
-                if around is not None:
-                    result = await around(context, lambda: run(*args, **kwargs))
-                else:
+                if around is None:
                     result = await run(*args, **kwargs)
-                return result if result is not None else context.kept
+                else:
+                    result = await around(context, functools.partial(run, *args, **kwargs))
+                return context.kept if result is None else result
             finally:
                 current.reset(token)
 

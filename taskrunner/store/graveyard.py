@@ -11,7 +11,7 @@ from typing import Any
 
 from redis import exceptions as theirs
 
-from ..envelope import Draft, Envelope, Extra, Lease
+from ..envelope import Buried, Draft, Envelope, Extra, Lease
 from ..errors import PayloadError
 from . import wire
 from .keys import PartitionKeys
@@ -63,7 +63,7 @@ class Grave:
             raise PayloadError(f"{what}: its letter is that of another job ({envelope.task} {envelope.id})")
         digest = envelope.extras.get(Extra.UNIQUE)
         leases = (Lease(digest, hold=True),) if digest is not None else ()
-        return Draft(_fresh(envelope, now), self.lane, leases=leases, buried_at=self.instant.decode())
+        return Draft(_fresh(envelope, now), self.lane, leases=leases, claim=Buried(self.instant.decode()))
 
 
 def _fresh(envelope: Envelope, now: int) -> Envelope:

@@ -22,16 +22,14 @@ def add_draft(draft: Draft, letter: bytes, keys: list[str], items: Items, partit
     operations = "t" if envelope.flags & TRACKED else ""
     at = len(items)
     items += (operations, envelope.id, envelope.task, letter)
-    if draft.tick:
-        operations += _add_tick(draft.tick, keys, items, partition)
-    if not (
-        draft.tick or draft.custom_id or draft.leases or draft.delay or draft.due or draft.buried_at or envelope.extras
-    ):
+    if not (draft.custom_id or draft.leases or draft.delay or draft.due or draft.claim or envelope.extras):
         return
-    if draft.buried_at:
+    if isinstance(draft.claim, Tick):
+        operations += _add_tick(draft.claim, keys, items, partition)
+    elif draft.claim is not None:
         operations += "b"
         keys += (*partition.queue(draft.queue).grave, partition.job(envelope.id))
-        items.append(draft.buried_at)
+        items.append(draft.claim.instant)
     if draft.custom_id:
         operations += "n"
         keys.append(partition.job(envelope.id))

@@ -135,7 +135,7 @@ class Stored:
         id = f"{definition.name}@{move.fired}"
         envelope = Envelope(id, template.task, now, template.flags, 1, extras, template.payload)
         tick = Tick(definition.name, self.mark, move.expected, move.following, move.fired, here)
-        return dataclasses.replace(definition.draft, envelope=envelope, tick=tick)
+        return dataclasses.replace(definition.draft, envelope=envelope, claim=tick)
 
     def shown(self) -> Schedule:
         """As people see it."""

@@ -55,23 +55,22 @@ def unseal(letter: bytes) -> Envelope:
     if not border or len(head) > HEAD_LIMIT:
         raise ValueError("it has no head that ends with a newline")
     fields = orjson.loads(head)
+    extras: dict[str, Any] = {}
+    attempt, previous = 1, b""
     if len(fields) == 4:
         id, task, enqueued_at, flags = fields
-        attempt, extras = 1, dict[str, Any]()
     else:
         id, task, enqueued_at, flags, attempt, *rest = fields
-        extras = rest[0] if rest else {}
+        extras = rest[0] if rest else extras
         _check(attempt, extras)
+        if (size := extras.pop(Extra.PREVIOUS, 0)) > len(payload):
+            raise ValueError("a part of it is missing")
+        previous, payload = payload[:size], payload[size:]
     if type(id) is not str or type(task) is not str or not (id and id.isprintable() and task.isprintable()):
         raise ValueError("its id or its task is no printable text")
     if type(flags) is not int or type(enqueued_at) is not int or not 0 <= enqueued_at <= LAST_INSTANT:
         raise ValueError("its head is not that of a job")
-    if Extra.PREVIOUS in extras:
-        size = extras.pop(Extra.PREVIOUS)
-        if size > len(payload):
-            raise ValueError("a part of it is missing")
-        return Envelope(id, task, enqueued_at, flags, attempt, extras, payload[size:], payload[:size])
-    return Envelope(id, task, enqueued_at, flags, attempt, extras, payload)
+    return Envelope(id, task, enqueued_at, flags, attempt, extras, payload, previous)
 
 
 def _is_instant(value: Any) -> bool:

@@ -270,12 +270,11 @@ class Executor:
         finally:
             if os.getpid() != self._pid:
                 _end_child(delivery)
-        seconds = time.monotonic() - began
         if slot.cut is not None and self._uncut(slot) is CANCELLED:
-            await self._announce_cancel(slot, delivery, recipe, seconds)
+            await self._announce_cancel(slot, delivery, recipe, time.monotonic() - began)
             return None
         if recipe.announce is not None or isinstance(outcome, Failed):
-            return await self._announce(slot, delivery, recipe, outcome, seconds)
+            return await self._announce(slot, delivery, recipe, outcome, time.monotonic() - began)
         return outcome
 
     async def _announce(

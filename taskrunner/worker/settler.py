@@ -103,11 +103,8 @@ class Settler:
             first.partition, first.queue, batch, len(held), inventory.meter.load(), math.inf
         )
         reach("after_settle")
-        savers = list[Settlement]()
-        for one in batch:
-            held.discard(one.delivery)
-            if one.delivery.saved:
-                savers.append(one)
+        held.difference_update([one.delivery for one in batch])
+        savers = [one for one in batch if one.delivery.saved]
         inventory.room_made.set()  # a full outbox stops the fetcher too, and then nothing may be in hand that wakes it
         if savers:
             accepted = {id(one) for one, verdict in zip(batch, verdicts, strict=True) if verdict != ord("0")}
