@@ -302,9 +302,9 @@ def program(*words: str) -> Callable[[list[str]], int]:
 
 
 def test(arguments: list[str]) -> int:
-    # Two processes suit a suite that starts servers and kills workers. Any argument turns this off, so that
-    # `-x`, `--pdb` and `-s` behave as they do in plain pytest; `-n 8` asks for more.
-    return program("pytest")(arguments or ["-q", "-n", "2"])
+    # The tests wait more than they compute: for servers, reservations, workers that were killed. Any argument turns this
+    # off, so that `-x`, `--pdb` and `-s` behave as they do in plain pytest; `-n 8` asks for more.
+    return program("pytest")(arguments or ["-q", "-n", "4", "--dist", "worksteal"])
 
 
 def lint(arguments: list[str]) -> int:
@@ -364,7 +364,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb(program("taskrunner", "demo"), "several workers at work, one of which is killed (--stay keeps it)"),
-    "test": Verb(test, "the test suite in two processes; with arguments, pytest with just these"),
+    "test": Verb(test, "the test suite in four processes; with arguments, pytest with just these"),
     "matrix": Verb(program("tests.matrix"), "the tests of store, worker and faults on every kind of server"),
     "faults": Verb(program("tests.scenarios"), "the nine scenarios that compare task queues, with their figures"),
     "chaos": Verb(program("tests.chaos"), "random work under random faults, judged by journals (--seed N --minutes M)"),

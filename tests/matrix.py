@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"no such leg: {', '.join(unknown)}; there are {', '.join(KINDS)}")
     legs = [Leg(kind) for kind in options.legs or KINDS]
     for leg in legs:
-        run(leg, [*(STORE if options.store else ALL), *(theirs or ["-q", "-n", "2"])])
+        run(leg, [*(STORE if options.store else ALL), *(theirs or ["-q", "-n", "4", "--dist", "worksteal"])])
     print("\n" + table(legs), flush=True)
     return 1 if any(leg.result.startswith("FAILED") for leg in legs) else 0
 

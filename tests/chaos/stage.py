@@ -19,7 +19,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from taskrunner import TaskRunner
-from taskrunner.store.keys import Keyspace
+from taskrunner.store.keys import Keyspace, PartitionKeys
 from tests.chaos import tasks
 from tests.chaos.journal import Journal, Line, read
 from tests.chaos.plan import Plan
@@ -242,11 +242,17 @@ class Stage:
             for what, count in (
                 ("due jobs", await self._admin.zcard(queue.due)),
                 ("live records", await self._admin.hlen(partition.live)),
-                ("strangers in the registry", await self._admin.zcard(partition.workers) - len(self.alive("worker"))),
+                ("strangers in the registry", await self._strangers(partition)),
             ):
                 if count > 0:
                     found.append(f"{count} {what}")
         return ", ".join(found)
+
+    async def _strangers(self, partition: PartitionKeys) -> int:
+        """How many in the registry are dead. By their pids: a worker that just started may not be there yet."""
+        living = {one.pid for one in self.alive("worker")}
+        facts = await self._admin.hvals(partition.worker_facts)
+        return sum(json.loads(one)["pid"] not in living for one in facts)
 
     async def _in_stream(self, stream: str) -> list[str]:
         found = [f"{count} entries"] if (count := await self._admin.xlen(stream)) else []

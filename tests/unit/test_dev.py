@@ -110,7 +110,7 @@ def test_help_lists_every_verb(checkout: Checkout):
 
 def test_a_second_run_with_the_same_inputs_installs_nothing(checkout: Checkout):
     checkout.make_venv()
-    assert checkout.run("test").stdout == "ran -m pytest -q -n 2\n"
+    assert checkout.run("test").stdout == "ran -m pytest -q -n 4 --dist worksteal\n"
     assert checkout.installs() == 1
     assert checkout.run("demo").returncode == 0
     assert checkout.installs() == 1
