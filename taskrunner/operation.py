@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from .errors import TaskOptionError
 from .job import JobInfo, JobStatus, info_of
 from .options import name, whole
-from .session import PATIENCE, Session
-from .store.persist import persist
+from .session import Session
 
 STATES = tuple(status.value for status in JobStatus)
 
@@ -51,28 +49,23 @@ class Operation:
     async def pause(self, queue: str | None = None) -> None:
         """Pauses a queue, or all queues (None): no worker starts a job of it until it is resumed.
 
-        When this returns it is written, and workers stop within milliseconds of hearing of it, at the latest after 5 s.
-        What runs goes on. Dispatching, due times and retries go on too, so jobs gather. Lasts until ``resume``, through
-        restarts of workers. Raises TaskOptionError, RedisError.
+        When this returns it is written, and all workers that can be reached have obeyed: what is dispatched from now on
+        does not start. One that does not answer within a second (frozen, cut off) obeys when it hears of it, 5 s after
+        it is back at the latest. What runs goes on. Dispatching, due times and retries go on too, so jobs gather. Lasts
+        until ``resume``, through restarts of workers. Raises TaskOptionError, RedisError.
 
             await runner.pause("mail")
         """
-        await self._set_paused(queue, paused=True)
+        chosen = _queue(queue) or "*"
+        await (await self.opened()).pause(chosen)
 
     async def resume(self, queue: str | None = None) -> None:
         """Ends the pause of a queue; without one, all pauses. A queue's own ``resume`` doesn't end a pause of all.
 
         Raises TaskOptionError, RedisError.
         """
-        await self._set_paused(queue, paused=False)
-
-    async def _set_paused(self, queue: str | None, *, paused: bool) -> None:
         chosen = _queue(queue) or "*"
-        session = await self.opened()
-        store = session.store
-        for partition in store.partitions:
-            # Sent again after a lost reply it changes nothing more.
-            await persist(partial(store.pause, partition, chosen, paused=paused), PATIENCE)
+        await (await self.opened()).resume(chosen)
 
     async def delete(self, id: str) -> bool:
         """Removes a job and all that is known of it: outcome, saved value, dead letter. False: nothing was known.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from .admission import Admission
@@ -23,6 +25,8 @@ from .store.wire import Ended
 LOOK_AGAIN = (1.0, 5.0)
 """Seconds after which a waiter looks although it heard nothing: at first, and at most. A notice can be lost."""
 PATIENCE = 30.0
+ANSWER = 1.0
+"""Seconds that a pause waits for the answers of workers: they take some milliseconds."""
 
 T = TypeVar("T")
 Tell = Callable[[Delivery], Awaitable[None]]
@@ -127,6 +131,39 @@ class Session:
         """Cancels the jobs of a queue that wait, and tells how many. Raises RedisError."""
         await self.open()
         return await self.store.cancellation.purge(queue, PATIENCE)
+
+    # -- pauses ----------------------------------------------------------------------------------------------
+
+    async def pause(self, queue: str) -> None:
+        """Pauses a queue (``*``: all), and waits until all workers that live have obeyed; not for long for those that
+        don't answer. Raises RedisError."""
+        await self.open()
+        self.listen()
+        await self._listener.ready(ANSWER)
+        word, obeyed = secrets.token_hex(8), dict[str, asyncio.Event]()
+        try:
+            for keys in self.store.partitions:
+                for worker in await persist(partial(self.store.living, keys), PATIENCE):
+                    text = f"{word} {keys.number} {worker}"
+                    obeyed[text] = asyncio.Event()
+                    self._waiters[text] = {obeyed[text]}
+                answer = f"{keys.channel(self._client_id)} {word}"
+                await persist(partial(self.store.pause, keys, queue, paused=True, answer=answer), PATIENCE)
+            async with asyncio.timeout(ANSWER):
+                for event in obeyed.values():
+                    await event.wait()
+        except TimeoutError:
+            pass  # dead, frozen or cut off: when it hears of it, it obeys too
+        finally:
+            for text in obeyed:
+                del self._waiters[text]
+
+    async def resume(self, queue: str) -> None:
+        """Ends the pause of a queue (``*``: all pauses). Raises RedisError."""
+        await self.open()
+        for keys in self.store.partitions:
+            # Sent again after a lost reply it changes nothing more.
+            await persist(partial(self.store.pause, keys, queue, paused=False), PATIENCE)
 
     # -- outcomes --------------------------------------------------------------------------------------------
 

@@ -143,10 +143,27 @@ class Store:
             raise RedisConfigurationError(text)
         return Joined(known, foreign, frozenset(paused))
 
-    async def pause(self, partition: PartitionKeys, queue: str, *, paused: bool) -> bool:
-        """Pauses a queue (``*``: all) or lets it go on. Returns whether that changed something."""
+    async def pause(self, partition: PartitionKeys, queue: str, *, paused: bool, answer: str = "") -> bool:
+        """Pauses a queue (``*``: all) or lets it go on. Returns whether that changed something.
+
+        ``answer``: a channel, a blank and a word; each worker that has obeyed says the word there, its partition and
+        its id.
+        """
         keys, how = [partition.paused, partition.workers], "pause" if paused else "resume"
-        return bool(await self._controls[partition.number].run(PAUSE, keys, [how, queue, partition.wake]))
+        return bool(await self._controls[partition.number].run(PAUSE, keys, [how, queue, partition.wake, answer]))
+
+    async def answer(self, partition: PartitionKeys, asked: str) -> None:
+        """Says that this worker has obeyed: see ``pause``."""
+        channel, _, word = asked.partition(" ")
+        text = f"{word} {partition.number} {self.options.worker_id}"
+        await self._controls[partition.number].call(b"PUBLISH", channel, text)
+
+    async def living(self, partition: PartitionKeys) -> list[str]:
+        """The ids of the workers that count as alive."""
+        link = self._controls[partition.number]
+        seconds, micros = await link.call(b"TIME")
+        now = int(seconds) * 1000 + int(micros) // 1000
+        return [id.decode() for id in await link.call(b"ZRANGEBYSCORE", partition.workers, f"({now}", "+inf")]
 
     async def evicts(self) -> str:
         """The server's policy for what it deletes when its memory is full, if it may delete our keys; else nothing."""

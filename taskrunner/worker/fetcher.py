@@ -67,15 +67,16 @@ class Fetcher:
         self._turns = Turns(self._readable)
         self._rank = 0
 
-    def _follow(self) -> None:
+    def _follow(self) -> asyncio.Task[None] | None:
         """There are other lanes to read: a fetch that waits on the server for those of before is ended."""
         readable = self._lanes.readable(self._queues)
         if readable == self._readable:
-            return
+            return None
         self._set_readable()
         self._changed.set()
         if self._waits_for and (self._unblocking is None or self._unblocking.done()):
             self._unblocking = asyncio.create_task(self._unblock(), name="taskrunner-unblock")
+        return self._unblocking
 
     async def _unblock(self) -> None:
         while self._waits_for and self._waits_for != self._readable and not self._stopping:

@@ -37,7 +37,16 @@ class Lanes:
         self._turn = asyncio.Lock()
         self.all: tuple[str, ...] = tuple(priority.by_priority(known))
         self.wake = asyncio.Event()
-        self.followers: list[Callable[[], None]] = []
+        self.followers: list[Callable[[], asyncio.Task[None] | None]] = []
+        """Told of every change. What one returns has ended when nothing goes on as it was before."""
+        self._asked: list[str] = []  # who waits to hear that a pause is obeyed
+        self._ending: list[asyncio.Task[None]] = []  # fetches that wait on the server for what is paused now
+
+    def tell(self, asked: str) -> None:
+        """Something is new; ``asked``: by whom an answer is wanted when it is seen to, or nothing."""
+        if asked:
+            self._asked.append(asked)
+        self.wake.set()
 
     async def run(self) -> None:
         while True:
@@ -45,8 +54,14 @@ class Lanes:
                 await asyncio.wait_for(self.wake.wait(), LOOK_EVERY)
             except TimeoutError:
                 pass
+            asked, self._asked = self._asked, []
             try:
                 await self.refresh()
+                ending, self._ending = self._ending, []
+                if ending:
+                    await asyncio.wait(ending)
+                for one in asked:
+                    await self._store.answer(self._partition, one)
             except RedisConfigurationError as error:
                 log.debug("no lane can be read, as the fetcher tells: %s", error)
             except BaseException:
@@ -70,7 +85,9 @@ class Lanes:
             self._inventory.bar(self._partition.number, {lane for lane in self.all if self.paused(lane)})
             if before != (self.all, self._foreign, self._paused):
                 for follow in self.followers:
-                    follow()
+                    ending = follow()
+                    if ending is not None:
+                        self._ending.append(ending)
 
     def paused(self, lane: str) -> bool:
         """Whether an operator has paused its queue, or all queues."""

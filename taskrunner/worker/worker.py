@@ -122,8 +122,8 @@ class Worker:
             self.scheduler.wake.set()
         elif data == b"due" and channel in self.promoters:
             self.promoters[channel].wake.set()
-        elif data in (b"lane", b"paused") and channel in self.lanes:
-            self.lanes[channel].wake.set()
+        elif data.startswith((b"lane", b"paused")) and channel in self.lanes:
+            self.lanes[channel].tell(data.decode().partition(" ")[2])
         elif data.startswith(b"cancel "):
             _, lane, entry = data.split(b" ", 2)
             self.canceller.heard(channel, lane.decode(), entry)

@@ -47,7 +47,6 @@ async def test_nothing_starts_in_a_pause_and_all_of_it_after_it(
     async with runner.start():
         await (await work.dispatch(0)).wait(timeout=20)
         await runner.pause(name)
-        await know_of_it(runner)
         jobs = await runner.dispatch_many([work.with_options(priority=p).job(1) for p in ("high", "normal", "low")])
         later = await work.with_options(delay=0.01).dispatch(2)
         await eventually(lambda: _waiting(runner, 4))  # promotion goes on
@@ -74,7 +73,6 @@ async def test_a_pause_ends_a_fetch_that_waits_on_the_server(runner: TaskRunner)
         [fetcher] = _worker(runner).fetchers
         for _ in range(5):
             await runner.pause()
-            await know_of_it(runner)
             await eventually(lambda: not fetcher._waits_for)
             job = await work.dispatch(1)
             assert await job.status() is JobStatus.QUEUED
@@ -97,7 +95,6 @@ async def test_what_a_fetch_still_brings_in_a_pause_goes_back_unrun(runner: Task
         fetcher._reader.unblock = _nothing  # its fetch waits on, as if the word to end it came too late
         await eventually(lambda: fetcher._waits_for)
         await runner.pause()
-        await know_of_it(runner)
         job = await work.dispatch(1)
         await eventually(lambda: not fetcher._waits_for)
         info = await eventually(lambda: _queued(job))
@@ -131,7 +128,6 @@ async def test_what_runs_goes_on_and_its_retries_wait_for_the_end_of_the_pause(r
         job = await work.dispatch()
         await eventually(lambda: attempts)
         await runner.pause()
-        await know_of_it(runner)
         assert await job.status() is JobStatus.RUNNING
         go.set()
         info = await eventually(lambda: _queued(job))
@@ -179,7 +175,6 @@ async def test_other_queues_go_on(make_runner: MakeRunner) -> None:
     async with runner.start():
         await eventually(lambda: runner.ready)
         await runner.pause("mail")
-        await know_of_it(runner, lane="mail")
         letter = await mail.dispatch()
         assert await (await image.dispatch()).result(timeout=20) == "drawn"
         assert await letter.status() is JobStatus.QUEUED
@@ -262,7 +257,6 @@ async def test_jobs_of_a_dead_worker_are_not_started_in_a_pause(
 
     async with runner.start():
         await runner.pause("default")
-        await know_of_it(runner)
         dying.signal(signal.SIGKILL)
         # Longer than the grace after which a living queue's jobs would have been taken over: several reservations.
         for _ in range(6):
@@ -277,7 +271,6 @@ async def test_a_stop_in_a_pause_is_prompt(runner: TaskRunner) -> None:
     async with runner.start():
         await eventually(lambda: runner.ready)
         await runner.pause()
-        await know_of_it(runner)
         begun = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - begun < 4
     await runner.resume()

@@ -2,6 +2,7 @@
 --
 -- KEYS  1 paused  2 workers
 -- ARGV  1 'pause' or 'resume'  2 queue, or '*' for all of them  3 wake channel
+--       4 a channel and a word to answer with when that is done, or ''
 -- Returns 1 when that changed something. Resuming '*' ends each queue's own pause too.
 -- Closes: a server that is out of memory, where an operator wants to stop the work more than ever (SADD alone would be
 -- refused); a change without its notice.
@@ -16,5 +17,6 @@ elseif ARGV[2] == '*' then
 else
   changed = call('SREM', KEYS[1], ARGV[2])
 end
-pcall_('PUBLISH', ARGV[3], 'paused') -- a user without the right to: then workers see it with their next look
+local notice = ARGV[4] == '' and 'paused' or 'paused ' .. ARGV[4]
+pcall_('PUBLISH', ARGV[3], notice) -- a user without the right to: then workers see it with their next look
 return changed
