@@ -302,8 +302,8 @@ def program(*words: str) -> Callable[[list[str]], int]:
 
 
 def test(arguments: list[str]) -> int:
-    # The tests wait more than they compute: for servers, reservations, workers that were killed. Any argument turns this
-    # off, so that `-x`, `--pdb` and `-s` behave as they do in plain pytest; `-n 8` asks for more.
+    # The tests wait more than they compute: for servers, for reservations, for workers that were killed. Any argument
+    # turns this off, so that `-x`, `--pdb` and `-s` behave as they do in plain pytest; `-n 8` asks for more.
     return program("pytest")(arguments or ["-q", "-n", "4", "--dist", "worksteal"])
 
 
