@@ -46,7 +46,7 @@ def test_every_kind_of_server_has_its_turn(pretend: Any) -> None:
     runs = pretend()
     assert matrix.main([]) == 0
     assert [kind for kind, _ in runs] == ["valkey-9.1", "redis-6.2", "redis-7.0", "redis-8.2", "valkey-8.1"]
-    assert runs[0][1] == ["tests/store", "tests/worker", "tests/faults", "-q", "-n", "2"]
+    assert runs[0][1] == ["tests/store", "tests/worker", "tests/faults", "-q", "-n", "4", "--dist", "worksteal"]
 
 
 def test_legs_tests_and_arguments_of_pytest_can_be_chosen(pretend: Any) -> None:
