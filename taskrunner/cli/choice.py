@@ -13,6 +13,7 @@ import typer
 
 from ..errors import RedisConfigurationError, TaskOptionError
 from ..runner import TaskRunner
+from .durations import parse_duration
 from .printable import printable
 from .reference import BadReference, load_runner
 
@@ -64,6 +65,16 @@ def choose(reference: str | None, url: str | None, namespace: str | None) -> Tas
     if runner.owns_server and "TASKRUNNER_EMBEDDED_URL" not in os.environ:
         fail("the server of embedded:// is seen by its own process only; use embedded:///folder, or a server's URL")
     return runner
+
+
+def duration(text: str | None, option: str) -> float | None:
+    """The seconds that an option was given, if it was."""
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        fail(f"{option}: {error}")
 
 
 def split(

@@ -11,8 +11,7 @@ import typer
 
 from .. import __version__
 from . import dead, job, queues, schedules
-from .choice import Json, Namespace, Reference, Url, choose, fail
-from .durations import parse_duration
+from .choice import Json, Namespace, Reference, Url, choose, duration, fail
 
 app = typer.Typer(
     help="Background jobs for asyncio on Redis Streams.",
@@ -79,14 +78,9 @@ def stats(
     """Show how long the queues are, and how long they will take to drain."""
     from .stats import Wish, show_stats
 
-    limit = None
-    if fail_over is not None:
-        try:
-            limit = parse_duration(fail_over)
-        except ValueError as error:
-            fail(f"--fail-over: {error}")
-        if watch:
-            fail("give --watch or --fail-over, not both: the one goes on, the other ends with a verdict")
+    limit = duration(fail_over, "--fail-over")
+    if limit is not None and watch:
+        fail("give --watch or --fail-over, not both: the one goes on, the other ends with a verdict")
     runner = choose(reference, url, namespace)
     raise typer.Exit(show_stats(runner, Wish(queue, as_json, watch, limit)))
 

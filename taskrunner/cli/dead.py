@@ -12,8 +12,22 @@ from ..dead_letters import FailedJob
 from ..errors import NotFound, PayloadError, UniqueConflict
 from ..runner import TaskRunner
 from .asking import ask, server_time, tell
-from .choice import FAILURE, OK, Json, Namespace, Reference, Url, Yes, choose, confirm, fail, may_ask, say, split
-from .durations import parse_duration
+from .choice import (
+    FAILURE,
+    OK,
+    Json,
+    Namespace,
+    Reference,
+    Url,
+    Yes,
+    choose,
+    confirm,
+    duration,
+    fail,
+    may_ask,
+    say,
+    split,
+)
 from .instants import show_distance, show_instant
 from .layout import show_card, show_list
 from .printable import printable, shortened, to_json
@@ -156,14 +170,9 @@ def remove(
     namespace: Namespace = None,
 ) -> None:
     """Remove dead letters for good. Asks back before it removes more than one."""
-    age = None
-    if older_than is not None:
-        try:
-            age = parse_duration(older_than)
-        except ValueError as error:
-            fail(f"--older-than: {error}")
-        if everything:
-            fail("give --older-than or --all, not both")
+    age = duration(older_than, "--older-than")
+    if age is not None and everything:
+        fail("give --older-than or --all, not both")
     by_age = everything or age is not None
     usage = "give IDs, --older-than or --all, and only one of these; MODULE:RUNNER may stand first"
     reference, ids = split(words, url, usage, *((0, 0) if by_age else (1,)))
