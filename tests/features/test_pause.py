@@ -94,7 +94,9 @@ async def test_what_a_fetch_still_brings_in_a_pause_goes_back_unrun(runner: Task
         [fetcher] = _worker(runner).fetchers
         fetcher._reader.unblock = _nothing  # its fetch waits on, as if the word to end it came too late
         await eventually(lambda: fetcher._waits_for)
-        await runner.pause()
+        store = runner.session().store  # runner.pause() would wait for the end of that fetch
+        await store.pause(store.partitions[0], "*", paused=True)
+        await know_of_it(runner)
         job = await work.dispatch(1)
         await eventually(lambda: not fetcher._waits_for)
         info = await eventually(lambda: _queued(job))
