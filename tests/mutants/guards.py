@@ -187,8 +187,8 @@ MUTANTS = (
         "purged-under-its-worker",
         "a purge takes what workers have in hand",
         SCRIPTS + "purge.lua",
-        "and beyond(groups[n][f + 1], after) then",
-        "and false then",
+        "if beyond(group.last, after) then",
+        "if false then",
         ("tests/store/test_purge_script.py",),
     ),
     Mutant(

@@ -3,17 +3,6 @@
 -- here  as for conclude; at: now; channel: of the wakes; leave: whether finished entries leave the stream;
 --       usual: ms that an outcome is kept when the job itself says nothing of it
 
--- The names of a stream's consumer groups: whoever cancels need not know which one the workers are in.
-local function groups_of(queue)
-  local names, groups = {}, pcall_('XINFO', 'GROUPS', queue.stream)
-  for n = 1, groups.err and 0 or #groups do
-    for f = 1, #groups[n], 2 do
-      if groups[n][f] == 'name' then names[#names + 1] = groups[n][f + 1] end
-    end
-  end
-  return names
-end
-
 -- What there is to end of a job that waits: where it stands, its letter, and what that says.
 local function waiting_one(queue, id, state, text)
   local task, _, version, letter = kept(text)
@@ -21,14 +10,14 @@ local function waiting_one(queue, id, state, text)
   return {id = id, member = id, state = state, task = task or '', letter = letter or '', job = job}
 end
 
--- The same of an entry; held: the groups in which a worker holds it. Returns nil when nobody holds it and it is gone:
+-- The same of an entry; held: the groups in which a worker holds it, as whoever cancels need not know the workers' own. Returns nil when nobody holds it and it is gone:
 -- then the audit tells how its job ended.
-local function entered_one(queue, entry, groups)
+local function entered_one(queue, entry)
   local row, held = pcall_('XRANGE', queue.stream, entry, entry), {}
   local fields = not row.err and row[1] and row[1][2]
-  for _, group in ipairs(groups) do
-    local rows = pcall_('XPENDING', queue.stream, group, entry, entry, 1)
-    if not rows.err and rows[1] then held[#held + 1] = group end
+  for _, group in ipairs(groups_of(queue.stream)) do
+    local rows = pcall_('XPENDING', queue.stream, group.name, entry, entry, 1)
+    if not rows.err and rows[1] then held[#held + 1] = group.name end
   end
   if not fields and #held == 0 then return nil end
   fields = fields or {}
@@ -48,7 +37,7 @@ local function sought(here, queue, id)
   local state, name, entry = string.match(record, '^(%S+) (%S+) ?(%S*)')
   if name ~= queue.name then return nil, name end
   if state ~= 'q' then return waiting_one(queue, id, state, call('HGET', queue.letters, id) or nil) end
-  local one = entered_one(queue, entry, groups_of(queue))
+  local one = entered_one(queue, entry)
   if one then one.id = id end
   return one
 end

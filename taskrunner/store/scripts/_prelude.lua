@@ -68,6 +68,26 @@ local function guard(janitor, at, reservation, beat)
   return at < grace
 end
 
+-- Whether one entry id comes after another one.
+local function beyond(one, other)
+  local ms, n = string.match(one, '^(%d+)%-(%d+)$')
+  local other_ms, other_n = string.match(other, '^(%d+)%-(%d+)$')
+  if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
+  return tonumber(n) > tonumber(other_n)
+end
+
+-- The consumer groups of a stream: name, how many entries are pending, and the last that was delivered. None where there
+-- is no stream.
+local function groups_of(stream)
+  local found, groups = {}, pcall_('XINFO', 'GROUPS', stream)
+  for n = 1, groups.err and 0 or #groups do
+    local row = {}
+    for f = 1, #groups[n], 2 do row[groups[n][f]] = groups[n][f + 1] end
+    found[n] = {name = row.name, pending = row.pending, last = row['last-delivered-id']}
+  end
+  return found
+end
+
 -- The keys of a queue. Every script that works on one takes as many of them as it needs, in this order and without a gap.
 local FIELDS = {'stream', 'due', 'letters', 'retrying', 'tallies', 'waiting', 'rates', 'dead', 'dead_letters',
   'dead_tasks', 'runs', 'succeeded', 'cancelled', 'expired', 'parked'}

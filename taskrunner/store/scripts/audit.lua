@@ -40,14 +40,6 @@ end
 local queues = {}
 for n = 11, #ARGV do queues[ARGV[n]] = {first = 5 + 10 * (n - 11), next = ARGV[n + 1]} end
 
--- Whether one entry id comes after another one.
-local function beyond(one, other)
-  local ms, n = string.match(one, '^(%d+)%-(%d+)$')
-  local other_ms, other_n = string.match(other, '^(%d+)%-(%d+)$')
-  if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
-  return tonumber(n) > tonumber(other_n)
-end
-
 -- A queue by its name, or nil: one that isn't known here, that is read by others only, or that has foreign data under its
 -- keys.
 local function find(name)
@@ -57,13 +49,11 @@ local function find(name)
   place.queue = not foreign and queue
   if foreign then return nil end
   queue.parked = here.prefix .. 'parked:' .. name
-  local groups = pcall_('XINFO', 'GROUPS', queue.stream)
-  for n = 1, groups.err and 0 or #groups do
-    local row = {}
-    for f = 1, #groups[n], 2 do row[groups[n][f]] = groups[n][f + 1] end
-    if row.name == group then queue.last = row['last-delivered-id'] end
+  local groups = groups_of(queue.stream)
+  for _, one in ipairs(groups) do
+    if one.name == group then queue.last = one.last end
   end
-  if not queue.last and not groups.err and #groups > 0 then
+  if not queue.last and #groups > 0 then
     place.queue = false -- its workers have another consumer group, and what they hold can't be seen from here
     return nil
   end

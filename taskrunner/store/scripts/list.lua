@@ -19,11 +19,8 @@ local function note(id, text, at, consumer, count)
 end
 
 local function delivered_up_to()
-  local groups = pcall_('XINFO', 'GROUPS', queue.stream)
-  for n = 1, groups.err and 0 or #groups do
-    local row = {}
-    for f = 1, #groups[n], 2 do row[groups[n][f]] = groups[n][f + 1] end
-    if row.name == group then return row['last-delivered-id'] end
+  for _, one in ipairs(groups_of(queue.stream)) do
+    if one.name == group then return one.last end
   end
   return '0-0'
 end

@@ -81,21 +81,11 @@ function pages.parked(from)
   end)
 end
 
--- Whether one entry id comes after another one.
-local function beyond(one, other)
-  local ms, n = string.match(one, '^(%d+)%-(%d+)$')
-  local other_ms, other_n = string.match(other, '^(%d+)%-(%d+)$')
-  if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
-  return tonumber(n) > tonumber(other_n)
-end
-
 -- Entries behind the last one that any group has read.
 function pages.stream(from)
-  local after, groups = from == '' and '0-0' or from, pcall_('XINFO', 'GROUPS', queue.stream)
-  for n = 1, groups.err and 0 or #groups do
-    for f = 1, #groups[n], 2 do
-      if groups[n][f] == 'last-delivered-id' and beyond(groups[n][f + 1], after) then after = groups[n][f + 1] end
-    end
+  local after = from == '' and '0-0' or from
+  for _, group in ipairs(groups_of(queue.stream)) do
+    if beyond(group.last, after) then after = group.last end
   end
   while not spent() do
     local found = call('XRANGE', queue.stream, '(' .. after, '+', 'COUNT', 1)[1]

@@ -12,11 +12,9 @@ local function figures(stream, due, dead, waiting, runs, rates, tallies)
   for n = 1, #counts, 2 do
     if string.sub(counts[n], 1, 2) == 'b ' then blocked = blocked + counts[n + 1] end
   end
-  local entries, groups = call('XLEN', stream), pcall_('XINFO', 'GROUPS', stream)
-  for n = 1, groups.err and 0 or #groups do
-    local row = {}
-    for f = 1, #groups[n], 2 do row[groups[n][f]] = groups[n][f + 1] end
-    if row.name == group then pending, after = row.pending, row['last-delivered-id'] end
+  local entries = call('XLEN', stream)
+  for _, one in ipairs(groups_of(stream)) do
+    if one.name == group then pending, after = one.pending, one.last end
   end
   local first = call('XRANGE', stream, '(' .. after, '+', 'COUNT', 1)[1]
   if first then oldest = tonumber(string.match(first[1], '^(%d+)')) end

@@ -7,10 +7,8 @@
 local rows = call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1)
 local limit = string.format('%.0f', now() - tonumber(ARGV[2]))
 local oldest = rows[1] and rows[1][1]
-for _, group in ipairs(call('XINFO', 'GROUPS', KEYS[1])) do
-  local row = {}
-  for f = 1, #group, 2 do row[group[f]] = group[f + 1] end
-  if row.name == ARGV[1] then oldest = oldest or row['last-delivered-id'] end
+for _, group in ipairs(groups_of(KEYS[1])) do
+  if group.name == ARGV[1] then oldest = oldest or group.last end
 end
 if tonumber(string.match(oldest, '^(%d+)')) < tonumber(limit) then limit = oldest end
 -- Only XTRIM with ~ takes a LIMIT, and removes whole nodes of a hundred entries; what is left of one is cut off exactly.
