@@ -32,6 +32,13 @@ class Registry:
         """What is open in the running loop."""
         raise NotImplementedError
 
+    async def opened(self) -> Session:
+        """The session, connected. Raises RedisError."""
+        session = self.session()
+        if not session.store.clock.known:
+            await session.open()
+        return session
+
     @overload
     def task(self, function: Callable[Concatenate[JobContext, P], Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
     @overload

@@ -224,13 +224,6 @@ class TaskRunner(Home, Operation):
         session.cancel_teller = self.cancel_teller
         return session
 
-    async def opened(self) -> Session:
-        """The session, connected. Raises RedisError."""
-        session = self.session()
-        if not session.store.clock.known:
-            await session.open()
-        return session
-
     async def aclose(self) -> None:
         """Closes the connections that dispatching opened in this loop. The runner can be used again."""
         session = self._sessions.pop(asyncio.get_running_loop(), None)

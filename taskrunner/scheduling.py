@@ -14,7 +14,6 @@ from .options import Seconds, TaskKeywords
 from .payload import Signature
 from .registry import Registry
 from .schedule import CatchUp, Schedule, Timing, catch_up, text, timing
-from .session import Session
 from .store.schedules import Definition
 from .task import JobSpec, Task
 
@@ -124,7 +123,7 @@ class Scheduling(Registry):
         when = timing(cron, every, tz, start)
         key = None if lock_key is None else text(lock_key, "lock_key", 0)
         definition = _define(text(name, "the name of a schedule"), spec, when, _policy(catch_up), key, False)
-        session = await self._connected()
+        session = await self.opened()
         [put] = await session.store.schedules.put([definition], session.store.clock.now())
         if isinstance(put, str):
             task = definition.draft.envelope.task
@@ -135,13 +134,13 @@ class Scheduling(Registry):
 
     async def schedules(self) -> list[Schedule]:
         """All schedules of the namespace, by name; whoever made them. Raises RedisError."""
-        session = await self._connected()
+        session = await self.opened()
         return [one.shown() for one in await session.store.schedules.all()]
 
     async def unschedule(self, name: str) -> bool:
         """Removes a schedule; jobs that it has fired go on. False when there is none of this name. One that a decorator
         declares comes back when a runner with that decorator starts. Raises RedisError."""
-        session = await self._connected()
+        session = await self.opened()
         [removed] = await session.store.schedules.remove(text(name, "the name of a schedule"))
         return removed
 
@@ -150,7 +149,7 @@ class Scheduling(Registry):
 
         Raises NotFound, RedisError.
         """
-        session = await self._connected()
+        session = await self.opened()
         if not await session.store.schedules.pause(text(name, "the name of a schedule")):
             raise _unknown(name)
 
@@ -159,14 +158,9 @@ class Scheduling(Registry):
 
         Raises NotFound, RedisError.
         """
-        session = await self._connected()
+        session = await self.opened()
         if not await session.store.schedules.resume(text(name, "the name of a schedule"), session.store.clock.now()):
             raise _unknown(name)
-
-    async def _connected(self) -> Session:
-        session = self.session()
-        await session.open()
-        return session
 
 
 class ScheduleDecorator:
