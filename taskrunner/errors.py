@@ -19,6 +19,8 @@ TaskRunnerError
 ├── NotFound                      no dead letter or schedule of that name
 ├── UniqueConflict                an equal job is alive, so this one can't run again now
 ├── QueueBusy                     the queue would make the job wait longer than its `max_wait`
+├── LimitReached                  a limiter had no free slot in the time that was given
+├── SlotLost                      a block ran longer than its slot of a limiter could be held
 ├── PayloadError                  arguments or a result that can't travel
 │   └── PayloadTooLarge           ... because they are too big
 ├── JobError                      what waiting for a job can come to
@@ -158,6 +160,15 @@ class QueueBusy(TaskRunnerError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class LimitReached(TaskRunnerError):
+    """A limiter had no free slot within the time that ``limiter.slot`` was to wait."""
+
+
+class SlotLost(TaskRunnerError):
+    """The slot of a limiter ended while its block ran, which was cancelled for that: it could not be renewed in time,
+    or was released elsewhere. What the block has done since then may have overlapped with the next holder."""
 
 
 # -- payloads and results ------------------------------------------------------------------------------------

@@ -47,6 +47,8 @@ class Session:
         self._listening: asyncio.Task[None] | None = None
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._opening: asyncio.Task[None] | None = None
+        self.hearers: dict[str, Callable[[str], None]] = {}
+        """Who hears notices, by their first word; an empty one says that some may have been lost."""
         self.on_notice: Callable[[str, bytes], None] | None = None
         self.on_gap: Callable[[], None] | None = None
         self.cancel_teller: Callable[[], Tell | None] = lambda: None
@@ -211,8 +213,11 @@ class Session:
                 pause = min(pause * 2, LOOK_AGAIN[1])
 
     def _heard(self, channel: str, data: bytes) -> None:
-        for event in self._waiters.get(data.decode(), ()):
+        text = data.decode()
+        for event in self._waiters.get(text, ()):
             event.set()
+        if hearer := self.hearers.get(text.partition(" ")[0]):
+            hearer(text)
         if self.on_notice is not None:
             self.on_notice(channel, data)
 
@@ -220,6 +225,8 @@ class Session:
         for events in self._waiters.values():
             for event in events:
                 event.set()
+        for hearer in self.hearers.values():
+            hearer("")
         if self.on_gap is not None:
             self.on_gap()
 

@@ -1,0 +1,1 @@
+"""Limiters: slots that are taken, waited for, renewed, lost and given back."""
