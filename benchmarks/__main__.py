@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from . import due, forecast, latency, memory, report, throughput
+from . import due, forecast, latency, limits, locks, memory, report, throughput
 
 BENCHMARKS: dict[str, tuple[Callable[[list[str]], int], str | None]] = {
     "throughput": (throughput.main, throughput.__doc__),
@@ -13,6 +13,8 @@ BENCHMARKS: dict[str, tuple[Callable[[list[str]], int], str | None]] = {
     "memory": (memory.main, memory.__doc__),
     "due": (due.main, due.__doc__),
     "forecast": (forecast.main, forecast.__doc__),
+    "locks": (locks.main, locks.__doc__),
+    "limits": (limits.main, limits.__doc__),
 }
 
 

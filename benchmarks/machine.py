@@ -54,6 +54,14 @@ class Server:
             time.sleep(0.005)
         return time.monotonic()
 
+    def wait_for_no_key(self, name: str, seconds: float = 120.0) -> None:
+        """Waits until a key of ours is gone."""
+        deadline, key = time.monotonic() + seconds, f"taskrunner:{{{self.namespace}.0}}:{name}"
+        while self.redis.exists(key):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{key} is still there after {seconds:.0f} s; the run is given up")
+            time.sleep(0.005)
+
     def __enter__(self) -> Server:
         return self
 

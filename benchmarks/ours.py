@@ -7,9 +7,14 @@ import contextlib
 import time
 from typing import Any
 
-from taskrunner import TaskRunner
+from taskrunner import Limit, LimitReached, Rate, TaskRunner
 
 from .workload import Stopwatch, Tally, payloads, resident
+
+LIMIT = 3
+"""How many limited jobs may run at once, and how many slots the limiter has."""
+RATE = 100
+"""How many rated jobs may start in a second, and at once after a rest."""
 
 
 class Ours:
@@ -30,6 +35,8 @@ class Ours:
         self.naps = {
             name: self.runner.task(name=name, ignore_result=True)(self._nap) for name in ("short", "long", "any")
         }
+        self.limited = self.runner.task(name="limited", ignore_result=True, limit=Limit(LIMIT))(self._nap)
+        self.rated = self.runner.task(name="rated", ignore_result=True, rate_limit=Rate(RATE, per=1))(self._nap)
 
     # -- the tasks -----------------------------------------------------------------------------------------------------
 
@@ -65,8 +72,10 @@ class Ours:
                 await asyncio.gather(*[self.noop.dispatch(item) for item in items[start : start + width]])
         return watch.report(count)
 
-    async def many(self, count: int, kept: bool = False) -> dict[str, float]:
+    async def many(self, count: int, kept: bool = False, lock_key: str | None = None) -> dict[str, float]:
         items, task = payloads(count), self.kept if kept else self.noop
+        if lock_key is not None:
+            task = task.with_options(lock_key=lock_key)
         await self.runner.opened()
         with Stopwatch() as watch:
             await self.runner.dispatch_many([task.job(item) for item in items])
@@ -99,6 +108,27 @@ class Ours:
     async def last_end(self, after: float) -> float:
         """When the last of the naps ended that began after an instant."""
         return max((end for began, end in self._naps if began > after), default=after)
+
+    async def spans(self) -> list[tuple[float, float]]:
+        """When each of the naps began and ended."""
+        return self._naps
+
+    async def race(self, width: int, seconds: float, hold: float) -> list[tuple[float, float]]:
+        """So many who take slots of one limiter for a while, again and again: when each was held."""
+        limiter = self.runner.limiter("race", limit=LIMIT, timeout=30)
+        held, end = list[tuple[float, float]](), time.monotonic() + seconds
+        await self.runner.opened()
+
+        async def take(number: int) -> None:
+            while (left := end - time.monotonic()) > 0:
+                with contextlib.suppress(LimitReached):
+                    async with limiter.slot(f"{id(self)}-{number}", wait=left):
+                        began = time.monotonic()
+                        await asyncio.sleep(hold)
+                        held.append((began, time.monotonic()))
+
+        await asyncio.gather(*(take(number) for number in range(width)))
+        return held
 
     # -- memory --------------------------------------------------------------------------------------------------------
 

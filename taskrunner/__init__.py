@@ -15,6 +15,7 @@ from .errors import (
     JobFailed,
     JobNotFound,
     JobTimeout,
+    LimitReached,
     NotFound,
     NotInJob,
     PayloadError,
@@ -31,6 +32,7 @@ from .errors import (
     Retry,
     ScheduleError,
     ScheduleExists,
+    SlotLost,
     Snooze,
     TaskOptionError,
     TaskRunnerError,
@@ -41,9 +43,12 @@ from .errors import (
 from .forecast import QueueStats, TaskStats
 from .hooks import JobEvent
 from .job import Job, JobInfo, JobStatus
+from .limiter import Holder, Limiter
+from .limits import Limit, Rate
 from .middleware import CallNext
 from .runner import TaskRunner
 from .schedule import Schedule
+from .slot import Slot
 from .task import JobSpec, Task
 
 __version__ = "0.1.0"
@@ -57,6 +62,7 @@ __all__ = [
     "EmbeddedServerError",
     "FailedJob",
     "GiveUp",
+    "Holder",
     "Job",
     "JobCancelled",
     "JobContext",
@@ -69,6 +75,9 @@ __all__ = [
     "JobSpec",
     "JobStatus",
     "JobTimeout",
+    "Limit",
+    "LimitReached",
+    "Limiter",
     "NotFound",
     "NotInJob",
     "PayloadError",
@@ -78,6 +87,7 @@ __all__ = [
     "QueueConflict",
     "QueueFull",
     "QueueStats",
+    "Rate",
     "RedisConfigurationError",
     "RedisError",
     "RedisUnavailable",
@@ -87,6 +97,8 @@ __all__ = [
     "Schedule",
     "ScheduleError",
     "ScheduleExists",
+    "Slot",
+    "SlotLost",
     "Snooze",
     "Task",
     "TaskOptionError",

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from .envelope import Delivery, Extra
 from .errors import NotInJob, UsageError
+from .needs import fence
 from .priority import queue_of
 
 _log = logging.getLogger("taskrunner.job")
@@ -100,12 +101,25 @@ class JobContext:
 
     @property
     def fence(self) -> int:
-        """A number that grows with every delivery of this job, for "write only if newer" in a database. 63 bits.
+        """A number for "write only if newer" in a database, 63 bits: it grows with every delivery of this job.
 
-        Made of the entry's id (server milliseconds, sequence) and the delivery count.
+        That of a job with a lock key or a limit grows with every hand-over of the lock, from job to job, so it also
+        tells two jobs of one key apart: what a run writes that has lost its lock meanwhile has the smaller number.
+
+            UPDATE accounts SET balance = :balance, fence = :fence WHERE id = :id AND fence < :fence
+
+        Made of the entry's id (server milliseconds, sequence) and the delivery count, or of the number of the grant.
         """
+        if self._delivery.grant:
+            return fence(self._delivery.grant)
         milliseconds, _, sequence = self._delivery.entry_id.partition(b"-")
         return int(milliseconds) << 22 | min(int(sequence), 0x3FFF) << 8 | min(self._delivery.deliveries, 0xFF)
+
+    @property
+    def lock_key(self) -> str | None:
+        """The lock key under which the job runs, as ``lock_key`` made it; None when it has none."""
+        key: str | None = self._delivery.envelope.extras.get(Extra.LOCK)
+        return key
 
     @property
     def previous(self) -> Any:

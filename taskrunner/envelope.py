@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from .durability import Durability
+from .needs import first, has_seats
 
 TRACKED = 1
 """Flag: the server keeps a live record for this job while it has not ended."""
@@ -51,12 +52,19 @@ class Extra:
     DELIVERIES = "d"  # deliveries that ended in a crash before this entry was written
     UNKNOWN_SINCE = "k"  # server time in ms when a worker first did not know the task
     SAVED = "s"  # 1: an earlier run of the job saved a value
+    NEEDS = "n"  # the seats and permits without which it may not run; see needs.py
+    LOCK = "y"  # its lock key, as the user wrote it
     PREVIOUS = "p"  # bytes in front of the payload that are the result of the job before; only in letters
 
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """An envelope that arrived. ``fetched_at`` is ``time.monotonic()`` before the fetch was sent, in seconds.
+    """An envelope that arrived. ``fetched_at`` is ``time.monotonic()`` before the fetch was sent, in seconds; of one
+    that holds seats, before the last call that has surely renewed it.
+
+    ``home`` is the lane that the job belongs to by its priority, if it came from another one. ``paced``: it has
+    waited for a permit. ``grant``: the number under which it holds the seats that it needs, 0 while it holds none.
+    ``lock``: the digest of its lock, if that is all that is out of the ordinary about it.
 
     Marks of its run: ``cancelled``, it was told to stop, whatever comes of that; ``saved``, it kept an interim value.
     They stand here because whoever ends a run, the executor or a timeout, knows its delivery and nothing else of it.
@@ -70,6 +78,15 @@ class Delivery:
     fetched_at: float
     cancelled: bool = False
     saved: bool = False
+    home: str = ""
+    paced: bool = False
+    grant: int = 0
+    lock: str = ""
+
+    @property
+    def seated(self) -> bool:
+        """Whether it holds seats, so that others wait for its run to end."""
+        return bool(self.grant) and has_seats(self.envelope.extras[Extra.NEEDS])
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +107,7 @@ class Unreadable:
     newer: bool = False
     since: int = 0
     saved: ClassVar[bool] = False
+    seated: ClassVar[bool] = False
 
 
 Arrival = Delivery | Unreadable
@@ -155,6 +173,12 @@ class Draft:
     leases: tuple[Lease, ...] = ()
     durability: Durability = Durability.MEMORY
     claim: Tick | Buried | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """That of the key which says in which partition the job is; None: its id says it."""
+        needs = self.envelope.extras.get(Extra.NEEDS)
+        return first(needs) if needs else self.leases[0].digest if self.leases else None
 
 
 @runtime_checkable

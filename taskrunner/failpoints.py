@@ -32,6 +32,8 @@ POINTS = (
     "after_fire",  # the server has its job, the scheduler doesn't know
     "after_fetch",  # the server gave us the jobs, our books don't have them
     "after_reclaim",  # the same for what was another worker's
+    "before_admit",  # the server has not been asked yet for the seats of what needs some
+    "after_admit",  # the jobs have their seats, our books don't know
     "before_run",  # they are in our books, and none has started
     "before_settle",  # they have run, and nobody knows
     "after_settle",  # recorded, and our books don't know

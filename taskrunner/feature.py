@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from .envelope import Delivery, Draft
 from .options import Options
 from .outcome import Outcome
+from .template import Parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Arguments(NamedTuple):
 Fill = Callable[[Draft, Arguments, int], None]
 """Fills a draft from the arguments; the last parameter is server time in milliseconds."""
 Gate = Callable[[Delivery, int], Outcome | None]
-"""Looks at a delivery before it runs (server time in ms): an outcome means that it doesn't run at all."""
+"""Looks at a delivery before it runs (server time in ms): an outcome means that it doesn't run at all. Jobs that
+have no extras, or a lock and no others, are run without a look, unless the feature ``looks_at_all``."""
 Call = Callable[[Delivery], Awaitable[Any]]
 
 
@@ -60,13 +62,21 @@ class Feature:
         ``core`` are those given that are no feature's, such as ``delay``.
         """
 
-    def on_dispatch(self, task: str, options: Options) -> Fill | None:
-        """Return what fills a draft of this task, or None."""
+    def keyed(self, options: Options) -> tuple[str, ...]:
+        """Return the options by which a job depends on a key in the server, each on another one."""
+        return ()
+
+    def on_dispatch(self, task: str, options: Options, parameters: Parameters | None) -> Fill | None:
+        """Return what fills a draft of this task, or None. ``parameters`` is None where the function isn't known."""
         return None
 
     def gate(self, options: Options) -> Gate | None:
         """Return a look at the delivery before it runs, or None."""
         return None
+
+    def looks_at_all(self, options: Options) -> bool:
+        """Whether the gate may also refuse a job that has no extras, or a lock and no others."""
+        return False
 
     def around(self, options: Options, call: Call) -> Call:
         """Return ``call``, or what is to be called in its place."""
@@ -88,7 +98,8 @@ class Recipe:
 
     ``invoke`` runs it; ``judge`` turns an error into an outcome; ``pack`` a return value into bytes or PackingError;
     ``announce`` tells the hooks what happened (None: nobody listens); ``gates`` may refuse the run;
-    ``ttl`` is its own ``result_ttl`` in seconds; ``hands_on``: its result is wanted though it may not be kept.
+    ``ttl`` is its own ``result_ttl`` in seconds; ``hands_on``: its result is wanted though it may not be kept;
+    ``straight``: no gate refuses a job that has no extras, or a lock and no others.
     """
 
     name: str
@@ -100,3 +111,4 @@ class Recipe:
     gates: tuple[Gate, ...] = ()
     ttl: float | None = None
     hands_on: bool = False
+    straight: bool = True

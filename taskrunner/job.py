@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
+from .envelope import Extra
 from .errors import JobCancelled, JobExpired, JobFailed, JobNotFound, ResultNotKept, ResultTimeout
 from .options import seconds
 from .priority import queue_of
@@ -42,7 +43,7 @@ ENDED = {"s": JobStatus.SUCCEEDED, "f": JobStatus.FAILED, "c": JobStatus.CANCELL
 class JobInfo:
     """What is known of a job. Instants are aware; ``run_time`` in seconds is the last run's; ``due_at`` only while it
     waits for a time; ``worker`` only while it runs; ``error`` only when it failed for good; ``saved`` is the last value
-    that the job saved (``JobContext.save``)."""
+    that the job saved (``JobContext.save``); ``lock_key`` only while it has not ended."""
 
     id: str
     task: str
@@ -57,6 +58,7 @@ class JobInfo:
     deliveries: int = 0
     error: JobFailed | None = None
     saved: Any = None
+    lock_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ class Job(Generic[R]):
         is cancelled and ``result()`` raises JobCancelled, at once and for all who wait. False: it had ended, or is
         unknown. A thread can't be cut: it goes on in its slot, and can look at ``ctx.cancelled``. A job with
         ``ignore_result`` leaves no trace in its stream, so it can be cancelled only while it waits for its time, unless
-        it is unique or its id is the caller's. Raises RedisUnavailable when the server stays away: then cancel again.
+        it is unique, has a lock key, a limit or a rate, or its id is the caller's. Raises RedisUnavailable when the
+        server stays away: then cancel again.
 
             if not await job.cancel():
                 print("too late:", await job.status())
@@ -221,4 +224,5 @@ def _info_of_sight(id: str, task: str, sight: Sight) -> JobInfo:
         due_at=_instant(sight.due) if sight.due else None,
         worker=sight.worker or None,
         deliveries=sight.deliveries,
+        lock_key=envelope.extras.get(Extra.LOCK) if envelope else None,
     )

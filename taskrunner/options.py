@@ -17,6 +17,7 @@ from .backoff import Backoff, BackoffFunction
 from .durability import DurabilityName
 from .envelope import Dispatchable
 from .errors import TaskOptionError
+from .limits import Limit, Rate
 
 PriorityName = Literal["high", "normal", "low"]
 UniqueMode = bool | Literal["debounce", "latest"]
@@ -99,6 +100,7 @@ class DispatchKeywords(TypedDict, total=False):
     unique: UniqueMode
     unique_key: str | Callable[..., str] | None
     unique_for: Seconds | None
+    lock_key: str | Callable[..., str | None] | None
     max_wait: Seconds | None
     max_retry: int
     backoff: Backoff | BackoffFunction
@@ -119,6 +121,10 @@ class TaskKeywords(TypedDict, total=False):
     unique: UniqueMode
     unique_key: Callable[..., str] | None
     unique_for: Seconds | None
+    lock_key: str | Callable[..., str | None] | None
+    mode: Literal["any", "locked", "unlocked"]
+    limit: Limit | None
+    rate_limit: Rate | None
     max_wait: Seconds | None
     max_retry: int
     backoff: Backoff | BackoffFunction

@@ -20,6 +20,7 @@ from uuid import UUID
 import orjson
 
 from .errors import PayloadError, PayloadTooLarge
+from .template import Parameters
 
 Convert = Callable[[Any], Any]
 Args = tuple[Any, ...]
@@ -185,7 +186,7 @@ class Signature:
         self.takes_context = first is not None and _is_context(hints.get(first.name, first.annotation), context)
         own = parameters[1:] if self.takes_context else parameters
         self.signature = inspect.Signature(own)
-        self.converters = {one.name: c for one in own if (c := converter(hints.get(one.name))) is not None}
+        self.converters = {one.name: c for one in own if (c := _of(one, hints.get(one.name))) is not None}
         self.result = converter(hints.get("return"))
         positional = [p for p in own if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self._names = tuple(p.name for p in positional)
@@ -230,6 +231,14 @@ class Signature:
         return self._names[position] if position < len(self._names) else f"number {position + 1}"
 
 
+def _of(parameter: inspect.Parameter, hint: Any) -> Convert | None:
+    """What converts the value of a parameter: of ``*rest`` and ``**rest`` the annotation is that of each."""
+    inner = converter(hint)
+    if inner is None or parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        return inner
+    return _dict_of(inner) if parameter.kind is parameter.VAR_KEYWORD else lambda values: tuple(map(inner, values))
+
+
 def _is_context(hint: Any, context: type) -> bool:
     return hint is context or (isinstance(hint, str) and hint.strip("'\"").rpartition(".")[2] == context.__name__)
 
@@ -262,6 +271,12 @@ class Packer:
         self._serializer = serializer
         self._dumps = serializer.dumps
         self._max = max_payload
+
+    @property
+    def parameters(self) -> Parameters | None:
+        """Those of the task's function, None where that lives elsewhere."""
+        known = self._signature
+        return None if known is None else Parameters(known.signature, known.converters)
 
     def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Arguments as bytes. Raises PayloadError, which names the argument, or PayloadTooLarge."""

@@ -49,6 +49,16 @@ CORE: Mapping[str, Callable[[Any, str], Any]] = {
 """Options of a dispatch that are no feature: they say who the job is, where and when it goes, and how surely."""
 
 
+def _of_one_key(where: str, options: Options) -> None:
+    """Raises TaskOptionError for a job that would have to be in the partitions of several keys at once."""
+    keyed = features.keyed(options)
+    if len(keyed) > 1:
+        raise TaskOptionError(
+            f"{where}: {' and '.join(keyed)} can't go together with partitions > 1: each has its key in one partition, "
+            "and a job must be where its key is; use one of them, or partitions=1"
+        )
+
+
 class Plan:
     """Makes drafts of one task under one set of options."""
 
@@ -60,6 +70,7 @@ class Plan:
         packer: Packer,
         given: Mapping[str, Any],
         default: Durability = Durability.MEMORY,
+        partitions: int = 1,
     ) -> None:
         where = f"dispatch of task {task!r}"
         core = {name: CORE[name](value, f"{where}: {name}") for name, value in given.items() if name in CORE}
@@ -70,6 +81,8 @@ class Plan:
         self.options = features.choose(base, rest, where, dispatch=True)
         for feature in features.FEATURES:
             feature.on_plan(where, self.options, core)
+        if partitions > 1:
+            _of_one_key(where if given else f"task {task!r}", self.options)
         self.max_wait: float | None = self.options["max_wait"]
         self.lane = lane(core.get("queue", queue), self.options["priority"])
         self.kept = not self.options["ignore_result"]
@@ -82,7 +95,7 @@ class Plan:
         self._extras: dict[str, Any] = {Extra.OPTIONS: travelling} if travelling else {}
         if core.get("headers"):
             self._extras[Extra.HEADERS] = core["headers"]
-        fills = (feature.on_dispatch(task, self.options) for feature in features.FEATURES)
+        fills = (feature.on_dispatch(task, self.options, packer.parameters) for feature in features.FEATURES)
         self._fills: tuple[Fill, ...] = tuple(fill for fill in fills if fill is not None)
 
     @property

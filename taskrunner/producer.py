@@ -38,7 +38,7 @@ class Producer:
     def partition_of(self, draft: Draft) -> int:
         if self._partitions == 1:
             return 0
-        return self._store.keyspace.partition_of(draft.leases[0].digest if draft.leases else draft.envelope.id)
+        return self._store.keyspace.partition_of(draft.digest or draft.envelope.id)
 
     def submit(self, draft: Draft, partition: int) -> asyncio.Future[str | None]:
         """Takes one draft for the next batch. Gives the id of the job that it duplicates, or None for a new job."""

@@ -87,6 +87,7 @@ class Registry:
             self.settings.serializer,
             self.settings.max_payload,
             self.settings.durability,
+            self.settings.partitions,
         )
         self._agree(queue, chosen["concurrency"], where)
         self.tasks[name] = task

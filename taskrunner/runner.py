@@ -21,6 +21,7 @@ from .errors import AlreadyStarted, RedisUnavailable, TaskOptionError, UsageErro
 from .forecast import QueueStats
 from .hooking import Hooking
 from .job import Job, Origin
+from .limiter import Limiter
 from .operation import Operation
 from .options import DispatchKeywords, Seconds, truth
 from .options import name as checked_name
@@ -170,6 +171,19 @@ class TaskRunner(Home, Operation):
     def job(self, id: str) -> Job[Any]:
         """The handle of a job by its id; whether there is such a job shows when it is asked."""
         return Job(id, Origin("", self.session, self.settings.serializer.loads))
+
+    # -- limits ----------------------------------------------------------------------------------------------
+
+    def limiter(self, name: str, *, limit: int, timeout: Seconds) -> Limiter:
+        """A limiter: at most ``limit`` at once hold a slot of that name, over all processes; each for ``timeout``
+        seconds unless it is renewed. Needs no task and no ``start()``. Nothing is written before somebody asks for one.
+
+        Raises TaskOptionError for a name that is not 1 to 200 printable characters, a limit below 1, or no timeout.
+
+            limiter = runner.limiter("google_places", limit=3, timeout=5)
+            async with limiter.slot("request-17", wait=10): ...
+        """
+        return Limiter(self.session, name, limit, timeout)
 
     # -- figures ---------------------------------------------------------------------------------------------
 

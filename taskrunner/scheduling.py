@@ -8,8 +8,9 @@ from datetime import datetime, tzinfo
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from .context import JobContext
-from .envelope import Extra
+from .envelope import TRACKED, Draft, Extra
 from .errors import NotFound, PayloadError, ScheduleError, ScheduleExists
+from .needs import Seat, digest
 from .options import Seconds, TaskKeywords
 from .payload import Signature
 from .registry import Registry
@@ -91,7 +92,7 @@ class Scheduling(Registry):
 
     def definitions(self) -> list[Definition]:
         """The schedules that decorators have declared."""
-        return [_define(name, spec, when, policy, None, True) for name, (when, policy, spec) in self._declared.items()]
+        return [_define(name, spec, when, policy, True) for name, (when, policy, spec) in self._declared.items()]
 
     # -- made by hand ------------------------------------------------------------------------------------------------
 
@@ -112,17 +113,21 @@ class Scheduling(Registry):
         Give either ``cron`` (with ``tz``) or ``every``; see the decorators of these names. No tick comes before
         ``start``, an aware datetime. The options of the spec hold for each firing: ``delay`` and ``expires`` count from
         then. When the times are those that it has, the next tick stays. Missed ticks (nobody consumed, or more than
-        5 s late): "latest" fires the last one, "skip" none, "all" every one. With a ``lock_key`` there is at most one
-        schedule of this task and key; while one of another name has it, ScheduleExists is raised. A job that fails does
-        not end its schedule. Raises ScheduleError for what can't be, and nothing is written then; RedisError.
+        5 s late): "latest" fires the last one, "skip" none, "all" every one. With a ``lock_key`` (a text, not a
+        template) there is at most one schedule of this task and key; while one of another name has it, ScheduleExists
+        is raised. It is also the lock key of the jobs, unless the spec has one of its own. A job that fails does not
+        end its schedule. Raises ScheduleError for what can't be, and nothing is written then; RedisError.
 
             await runner.schedule("invoices-7", invoice.job(7), cron="@monthly", tz="Europe/Berlin")
         """
         if not isinstance(spec, JobSpec):
             raise ScheduleError(f"a schedule takes a job like task.job(7), not {spec!r}")
         when = timing(cron, every, tz, start)
-        key = None if lock_key is None else text(lock_key, "lock_key", 0)
-        definition = _define(text(name, "the name of a schedule"), spec, when, _policy(catch_up), key, False)
+        definition = _define(text(name, "the name of a schedule"), spec, when, _policy(catch_up), False)
+        if lock_key is not None:
+            key = text(lock_key, "lock_key")
+            draft = _under(key, definition.draft, definition.name, self.settings.partitions)
+            definition = dataclasses.replace(definition, lock_key=key, draft=draft)
         session = await self.opened()
         [put] = await session.store.schedules.put([definition], session.store.clock.now())
         if isinstance(put, str):
@@ -143,6 +148,16 @@ class Scheduling(Registry):
         session = await self.opened()
         [removed] = await session.store.schedules.remove(text(name, "the name of a schedule"))
         return removed
+
+    async def delete_schedule(self, *, lock_key: str) -> int:
+        """Removes the schedules that were made with this lock key, whatever their tasks, and returns how many there
+        were; the key is free for others then. Jobs that they have fired go on. Raises ScheduleError for a key that can
+        be none, RedisError.
+
+            await runner.delete_schedule(lock_key="customer-7")
+        """
+        session = await self.opened()
+        return await session.store.schedules.remove_locked(text(lock_key, "lock_key"))
 
     async def pause_schedule(self, name: str) -> None:
         """Pauses a schedule: it fires nothing until it is resumed, across restarts and new definitions.
@@ -211,9 +226,24 @@ def _takes_nothing(function: Callable[..., Any] | None, name: str) -> None:
         ) from None
 
 
-def _define(
-    name: str, spec: JobSpec[Any], when: Timing, policy: CatchUp, lock_key: str | None, declared: bool
-) -> Definition:
+def _under(key: str, draft: Draft, name: str, partitions: int) -> Draft:
+    """The draft of a job that has this lock key, unless it has one already. Raises ScheduleError."""
+    envelope = draft.envelope
+    if Extra.LOCK in envelope.extras:
+        return draft
+    if partitions > 1 and draft.digest is not None:
+        raise ScheduleError(
+            f"schedule {name!r}: lock_key can't go together with partitions > 1 and a job that is unique, or has a "
+            "limit or a rate: each has its key in one partition; leave one of them out, or use partitions=1"
+        )
+    needs = ",".join(filter(None, (str(Seat(digest("lock", key), 1)), envelope.extras.get(Extra.NEEDS))))
+    extras = envelope.extras | {Extra.LOCK: key, Extra.NEEDS: needs}
+    return dataclasses.replace(
+        draft, envelope=dataclasses.replace(envelope, flags=envelope.flags | TRACKED, extras=extras)
+    )
+
+
+def _define(name: str, spec: JobSpec[Any], when: Timing, policy: CatchUp, declared: bool) -> Definition:
     """What the server keeps. Raises ScheduleError, PayloadError."""
     draft = spec.draft(spec.pack(0), 0)
     if draft.custom_id:
@@ -227,4 +257,4 @@ def _define(
     extras = {key: value for key, value in draft.envelope.extras.items() if not (counted and key == Extra.EXPIRES)}
     envelope = dataclasses.replace(draft.envelope, id="", enqueued_at=0, extras=extras)
     template = dataclasses.replace(draft, envelope=envelope)
-    return Definition(name, when, policy, lock_key, declared, template, expires if counted else None)
+    return Definition(name, when, policy, None, declared, template, expires if counted else None)

@@ -76,6 +76,7 @@ class Task(Generic[P, R]):
         serializer: Serializer,
         max_payload: int,
         durability: Durability,
+        partitions: int = 1,
     ) -> None:
         self.name = name
         self.queue = queue
@@ -85,6 +86,7 @@ class Task(Generic[P, R]):
         self._serializer = serializer
         self._max_payload = max_payload
         self._durability = durability
+        self._partitions = partitions
         self._signature = Signature(function, JobContext) if function is not None else None
         self._packer = Packer(name, self._signature, serializer, max_payload)
         self._plan, self._origin = self.plan({})
@@ -124,7 +126,7 @@ class Task(Generic[P, R]):
 
     def plan(self, given: Mapping[str, Any]) -> tuple[Plan, Origin]:
         """How jobs with these options are made, and what their handles share."""
-        plan = Plan(self.name, self.queue, self.options, self._packer, given, self._durability)
+        plan = Plan(self.name, self.queue, self.options, self._packer, given, self._durability, self._partitions)
         convert = self._signature.result if self._signature is not None else None
         return plan, Origin(self.name, self._home.session, self._serializer.loads, convert, plan.kept)
 
@@ -176,6 +178,7 @@ class Task(Generic[P, R]):
             tuple(gate for gate in gates if gate is not None),
             options["result_ttl"],
             "success" in specs,
+            not any(feature.looks_at_all(options) for feature in features.FEATURES),
         )
 
     def _here(self) -> Callable[..., Awaitable[Any]]:

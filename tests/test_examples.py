@@ -106,6 +106,29 @@ async def test_schedules_fire_and_are_listed_and_removed() -> None:
     ]
 
 
+async def test_serial_per_customer_keeps_the_order_and_lets_others_by_while_a_job_waits_for_its_retry() -> None:
+    lines = (await example("serial_per_customer.py")).splitlines()
+    assert lines == [
+        "5 of 7 jobs wait for the lock of their customer",
+        "closed ann after 3 steps",
+        "ann: name, address (failed), orders, address",
+        "bob: name, address, orders",
+    ]
+
+
+async def test_limited_api_is_called_by_three_at_once_and_not_too_often() -> None:
+    lines = (await example("limited_api.py")).splitlines()
+    minutes = re.fullmatch(r"170 calls, 3 at once, in (\d+\.\d) minutes", lines[0])
+    assert minutes is not None
+    assert float(minutes[1]) >= 1.5, "20 at once, and 150 at a hundred a minute"
+    assert lines[1:] == [
+        "30 more, 3 at once, without a task",
+        "acquired: [True, True, True, False, False, False], holders: 3",
+        "refused: limiter 'maps' had none of its 3 slots for 'one too many'; try again later, or wait longer",
+        "released: True, acquired again: True",
+    ]
+
+
 # -- web applications ----------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ MODULES = {
 }
 VOCABULARY = {
     *("backoff", "cron", "durability", "envelope", "errors", "failpoints", "feature", "forecast"),
-    *("options", "procedure", "outcome", "priority", "schedule"),
+    *("limits", "needs", "options", "procedure", "outcome", "priority", "schedule", "template"),
 }
 """Values and pure functions: they know only each other and the standard library."""
 BORROWED = {"taskrunner.cron": {"cronsim"}}

@@ -15,6 +15,7 @@ from taskrunner import TaskRunnerError, errors
 PROMISED = {
     "the runner": {"TaskRunner", "Task", "JobSpec", "Job", "JobStatus", "JobInfo", "Backoff"},
     "schedules": {"Schedule"},
+    "limits": {"Limit", "Rate", "Limiter", "Slot", "Holder", "LimitReached", "SlotLost"},
     "in a job": {"JobContext", "current_job", "Retry", "Snooze", "GiveUp"},
     "hooks and figures": {"JobEvent", "CallNext", "FailedJob", "QueueStats", "TaskStats"},
     "errors of the server": {

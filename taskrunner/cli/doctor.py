@@ -76,6 +76,7 @@ def mended(repaired: Repaired) -> str:
         (repaired.orphaned, f"{some(repaired.orphaned, 'job')} without entry or letter ended as failed"),
         (repaired.consumers, f"{some(repaired.consumers, 'consumer')} of workers that are gone removed"),
         (repaired.unique, f"{some(repaired.unique, 'unique key')} freed"),
+        (repaired.seats, f"{some(repaired.seats, 'seat')} of locks and limits freed"),
         (repaired.counts, f"{some(repaired.counts, 'count')} corrected"),
     )
     done = [text for number, text in numbers if number] or ["nothing was to be done"]

@@ -60,8 +60,9 @@ async def _list(runner: TaskRunner, as_json: bool) -> int:
             then = "never again"
         else:
             then = f"{show_instant(one.next_fire, zone_of(one.tz))}, {show_distance(one.next_fire, now)}"
-        rows.append([one.name, one.task, _timing(one), one.tz, show_distance(one.last_fire, now), then])
-    columns = ["name", "task", "when", "zone", "last", "next"]
+        last = show_distance(one.last_fire, now)
+        rows.append([one.name, one.task, one.lock_key or "", _timing(one), one.tz, last, then])
+    columns = ["name", "task", "lock key", "when", "zone", "last", "next"]
     where = runner.settings.namespace
     show_list(f"Schedules of {where}", columns, rows, f"There are no schedules in {where}.")
     return OK

@@ -12,6 +12,8 @@ from .backpressure import Backpressure
 from .callbacks import Callbacks
 from .concurrency import Concurrency
 from .expiry import Expiry
+from .limits import Limits
+from .locks import Locks
 from .pools import Pools
 from .priority import Priority
 from .results import Results
@@ -21,6 +23,8 @@ from .unique import Unique
 
 FEATURES: tuple[Feature, ...] = (
     Unique(),
+    Locks(),  # before the limits: needs are taken in this order
+    Limits(),
     Expiry(),
     Results(),
     Retries(),
@@ -51,6 +55,11 @@ def choose(base: Options, given: Mapping[str, Any], where: str, *, dispatch: boo
             raise TaskOptionError(f"{where}: there is no option {name!r} here; there are {', '.join(allowed)}")
         values[name] = option.check(value, f"{where}: {name}")
     return Options(values, base.chosen | frozenset(given))
+
+
+def keyed(options: Options) -> list[str]:
+    """The options by which a job depends on a key in the server, each on another one."""
+    return [name for feature in FEATURES for name in feature.keyed(options)]
 
 
 def travelling(given: Mapping[str, Any], options: Options) -> dict[str, Any]:

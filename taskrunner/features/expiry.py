@@ -15,6 +15,7 @@ from ..envelope import Delivery, Draft, Extra
 from ..feature import Arguments, Feature, Fill, Gate, Option
 from ..options import Options, instant, seconds
 from ..outcome import Expired, Outcome
+from ..template import Parameters
 
 
 def _expires(value: Any, what: str) -> float | datetime | None:
@@ -31,7 +32,7 @@ class Expiry(Feature):
 
     options = {"expires": Option(None, _expires)}
 
-    def on_dispatch(self, task: str, options: Options) -> Fill | None:
+    def on_dispatch(self, task: str, options: Options, parameters: Parameters | None) -> Fill | None:
         limit: float | datetime | None = options["expires"]
         if limit is None:
             return None

@@ -7,16 +7,18 @@
     async def ping(host: str) -> None: ...
 
 ``result_ttl`` (seconds, None: the runner's) is how long status, result or error can be asked for after the job ended.
-A job with ``ignore_result`` has no status; a unique one, or one with an id of the caller's, has one while it lives.
+A job with ``ignore_result`` has no status; one that is unique, has a lock key, a limit or a rate, or an id of the
+caller's, has one while it lives.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..envelope import TRACKED, Draft
+from ..envelope import TRACKED, Draft, Extra
 from ..feature import Arguments, Feature, Fill, Option
 from ..options import Options, seconds, truth
+from ..template import Parameters
 
 
 def _ttl(value: Any, what: str) -> float | None:
@@ -31,12 +33,13 @@ class Results(Feature):
         "ignore_result": Option(False, truth),
     }
 
-    def on_dispatch(self, task: str, options: Options) -> Fill | None:
+    def on_dispatch(self, task: str, options: Options, parameters: Parameters | None) -> Fill | None:
         if not options["ignore_result"]:
             return None  # drafts are born TRACKED | KEPT
 
         def fill(draft: Draft, arguments: Arguments, now: int) -> None:
             # A lease is worth what its holder's record is worth: without one nobody could tell that the holder died.
-            draft.envelope.flags = TRACKED if draft.leases or draft.custom_id else 0
+            needy = draft.leases or draft.custom_id or Extra.NEEDS in draft.envelope.extras
+            draft.envelope.flags = TRACKED if needy else 0
 
         return fill

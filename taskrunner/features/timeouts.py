@@ -18,6 +18,7 @@ from ..envelope import Delivery, Draft, Extra
 from ..errors import JobTimeout
 from ..feature import Arguments, Call, Feature, Fill, Option
 from ..options import Options, Seconds, seconds
+from ..template import Parameters
 
 log = logging.getLogger("taskrunner.worker")
 
@@ -37,7 +38,7 @@ class Timeouts(Feature):
         "reservation_timeout": Option(None, _optional, on_dispatch=False),
     }
 
-    def on_dispatch(self, task: str, options: Options) -> Fill | None:
+    def on_dispatch(self, task: str, options: Options, parameters: Parameters | None) -> Fill | None:
         if options["reservation_timeout"] is None:
             return None
         milliseconds = max(1, round(options["reservation_timeout"] * 1000))

@@ -30,6 +30,7 @@ from ..envelope import Draft, Extra, Lease
 from ..errors import PayloadError, TaskOptionError
 from ..feature import Arguments, Feature, Fill, Option
 from ..options import Options, UniqueMode, seconds
+from ..template import Parameters
 
 MODES = ("debounce", "latest")
 
@@ -72,7 +73,12 @@ class Unique(Feature):
             instead = "its wait is unique_for" if mode == "debounce" else "it runs at once, or after the job before it"
             raise TaskOptionError(f"{where}: unique={mode!r} takes neither delay nor at: {instead}")
 
-    def on_dispatch(self, task: str, options: Options) -> Fill | None:
+    def keyed(self, options: Options) -> tuple[str, ...]:
+        if options["unique"] is not False:
+            return ("unique",)
+        return () if options["unique_for"] is None else ("unique_for",)
+
+    def on_dispatch(self, task: str, options: Options, parameters: Parameters | None) -> Fill | None:
         mode: UniqueMode = options["unique"]
         period: float | None = options["unique_for"]
         if mode is False and period is None:

@@ -9,7 +9,7 @@ from typing import Any
 from redis import exceptions as theirs
 
 from ..envelope import Delivery
-from ..priority import queue_of
+from ..priority import first_lane, queue_of
 from . import wire
 from .batches import Batches
 from .keys import Keyspace, PartitionKeys
@@ -38,11 +38,18 @@ class Cancellation:
     they did."""
 
     def __init__(
-        self, links: Sequence[Link], keyspace: Keyspace, client_id: str, result_ttl: float, delete_on_ack: bool
+        self,
+        links: Sequence[Link],
+        keyspace: Keyspace,
+        client_id: str,
+        result_ttl: float,
+        reservation: float,
+        delete_on_ack: bool,
     ) -> None:
         self._links = links
         self._keyspace = keyspace
         self._ttl = round(result_ttl * 1000) or 1
+        self._reservation = round(reservation * 1000)
         self._leave = int(delete_on_ack)
         self.batches = [
             Batches(link, partition.batch(client_id + "c"))
@@ -73,9 +80,11 @@ class Cancellation:
             link = self._links[keys.number]
             seconds, micros = await persist(lambda link=link: link.call(b"TIME"), patience)  # type: ignore[misc]
             began = int(seconds) * 1000 + int(micros) // 1000
-            for lane in await self._lanes(keys, patience):
-                if queue_of(lane) == queue:
-                    total += await self._purge(keys, lane, began, patience)
+            # Whoever is let go because others before it were ended comes into the first lane.
+            lanes = [lane for lane in await self._lanes(keys, patience) if queue_of(lane) == queue]
+            last = [first_lane(queue)] if lanes else []
+            for lane in (*(lane for lane in lanes if lane not in last), *last):
+                total += await self._purge(keys, lane, began, patience)
         return total
 
     # -- one job ---------------------------------------------------------------------------------------------
@@ -89,7 +98,8 @@ class Cancellation:
                 if script is DELETE:
                     names += (keys.job(id), keys.saved(id))
                 names += keys.queue(lane).all
-                arguments: list[Any] = [lane, keys.wake, keys.prefix, self._ttl, self._leave, id, int(letter)]
+                arguments: list[Any] = [lane, keys.wake, keys.prefix, self._ttl, self._leave]
+                arguments += (self._reservation, id, int(letter))
                 reply: bytes = await self.batches[keys.number].send(script, names, arguments, patience)
                 moved |= reply == b"elsewhere"
                 if reply not in (b"0", b"elsewhere"):

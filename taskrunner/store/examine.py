@@ -7,12 +7,16 @@ from dataclasses import dataclass, field, replace
 
 from ..durability import Durability
 from ..errors import RedisConfigurationError
+from ..priority import queue_of
 from .examine_rights import examine_rights, examine_scripts
 from .examine_server import examine_server
 from .finding import Finding, facts, some
 from .keys import PartitionKeys
 from .store import Store
 from .survey import Survey, named, survey
+
+LONG = 3_600
+"""Seconds after which a job that waits for others is spoken of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ async def examine(subject: Subject) -> list[Finding]:
     for check, examination in (
         ("workers", _workers(subject)),
         ("orphans", _orphans(subject)),
+        ("blocked", _blocked(subject)),
         ("keys", _keys(subject, groups)),
         ("counts", _counts(subject)),
     ):
@@ -139,6 +144,26 @@ async def _orphans(subject: Subject) -> list[Finding]:
     return [Finding("orphans", "problem", text)]
 
 
+async def _blocked(subject: Subject) -> list[Finding]:
+    """Jobs that have been waiting for others for long; nothing where there are none."""
+    store, waiting = subject.store, dict[str, int]()
+    for partition in store.partitions:
+        link = store.control(partition)
+        seconds, _ = await link.call(b"TIME")
+        before = (int(seconds) - LONG) * 1000
+        for queue in await store.inspection.lanes():
+            count = int(await link.call(b"ZCOUNT", f"{partition.prefix}parked:{queue}", "-inf", before))
+            if count:
+                waiting[queue_of(queue)] = waiting.get(queue_of(queue), 0) + count
+    if not waiting:
+        return []
+    text = (
+        f"{some(sum(waiting.values()), 'job')} in {', '.join(waiting)}: waiting for more than an hour for others that "
+    )
+    text += "have their lock key, their limit or their unique key; see what those do, or cancel them"
+    return [Finding("blocked", "warning", text)]
+
+
 def _number(text: bytes | None) -> int:
     return int(text) if text is not None and text.isdigit() else 0
 
@@ -159,6 +184,9 @@ async def _keys(subject: Subject, groups: list[list[PartitionKeys]]) -> list[Fin
     if known.held:
         text = f"{some(known.held, 'key')} of jobs that are gone; the next dispatch of the same takes it over, and "
         found.append(Finding("unique", "warning", text + "--repair frees it"))
+    if known.seats:
+        text = f"{some(known.seats, 'seat')} of jobs that are gone; workers free them when somebody waits for one, and "
+        found.append(Finding("seats", "warning", text + "--repair frees all"))
     if known.endless:
         text = f"{some(len(known.endless), 'key')} without the expiry that we give them ({named(known.endless)}): give "
         found.append(Finding("expiry", "warning", text + "them one by EXPIRE, or delete them"))

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from ..envelope import KEPT, TRACKED, Delivery, Draft, Envelope, Extra, Tick, Unreadable
+from ..needs import seats
 from ..outcome import Again, Expired, Failed, Outcome, Released, Settlement, Succeeded
 from . import wire
 from .keys import PartitionKeys
@@ -16,8 +17,10 @@ Items = list[Any]
 TURNS = {"first": "u", "debounce": "w", "latest": "l"}
 
 
-def add_draft(draft: Draft, letter: bytes, keys: list[str], items: Items, partition: PartitionKeys) -> None:
-    """Appends a draft as an item for dispatch.lua."""
+def add_draft(
+    draft: Draft, letter: bytes, keys: list[str], leases: list[str], items: Items, partition: PartitionKeys
+) -> None:
+    """Appends a draft as an item for dispatch.lua; ``leases`` are keys that come after all others."""
     envelope = draft.envelope
     operations = "t" if envelope.flags & TRACKED else ""
     at = len(items)
@@ -54,6 +57,11 @@ def add_draft(draft: Draft, letter: bytes, keys: list[str], items: Items, partit
     if Extra.RESERVATION in envelope.extras:
         operations += "r"
         items.append(envelope.extras[Extra.RESERVATION])
+    if Extra.NEEDS in envelope.extras:
+        operations += "e"
+        needs = envelope.extras[Extra.NEEDS]
+        items.append(needs)
+        leases += map(partition.lease, seats(needs))
     items[at] = operations
 
 
@@ -73,6 +81,9 @@ class SettlementItems:
 
     def __init__(self, partition: PartitionKeys, now: int, ttl: float) -> None:
         self.keys: list[str] = []
+        self.leases: list[str] = []
+        self.locks = False
+        """Whether locks are freed that nobody else may want."""
         self.items: Items = []
         self._partition = partition
         self._now = now
@@ -93,9 +104,30 @@ class SettlementItems:
             self.items += (delivery.entry_id, delivery.deliveries, "sk", task, micros)
             self.items += (envelope.id, self._success(settlement, delivery, outcome), self._milliseconds(settlement))
             return
+        if type(outcome) is Succeeded and envelope.flags & KEPT and delivery.lock:
+            self.locks = True
+            self.keys.append(self._partition.job(envelope.id))
+            self.items += (delivery.entry_id, delivery.deliveries, "sok", task, micros, delivery.lock, envelope.id)
+            self.items += (envelope.id, self._success(settlement, delivery, outcome), self._milliseconds(settlement))
+            return
         at = len(self.items)
         self.items += (delivery.entry_id, delivery.deliveries, "", task, micros)
-        self.items[at + 2] = self._operations(settlement, delivery, outcome)
+        first = self._leave_seats(delivery, outcome) if Extra.NEEDS in envelope.extras else ""
+        operations = self._operations(settlement, delivery, outcome)
+        self.items[at + 2] = operations[0] + first + operations[1:]
+
+    def _leave_seats(self, delivery: Delivery, outcome: Outcome) -> str:
+        """What comes first: where the job goes on, if it does, and what becomes of its seats."""
+        envelope, operations = delivery.envelope, "e"
+        needs = envelope.extras[Extra.NEEDS]
+        self.leases += map(self._partition.lease, seats(needs))
+        if delivery.home:
+            self.items.append(delivery.home)
+            operations = "he"
+        if isinstance(outcome, Released) and not outcome.delay:
+            operations = operations[:-1] + "b"
+        self.items += (envelope.id, needs)
+        return operations
 
     def _operations(self, settlement: Settlement, delivery: Delivery, outcome: Outcome) -> str:
         envelope = delivery.envelope
@@ -106,7 +138,9 @@ class SettlementItems:
             carried = _carry(delivery, envelope.attempt)
             if outcome.unknown:
                 carried.extras.setdefault(Extra.UNKNOWN_SINCE, self._now)
-            return "-" + (self._later(carried, outcome.delay, "s") if outcome.delay else self._again(carried))
+            if outcome.delay:
+                return "-" + self._later(carried, outcome.delay, "s")
+            return "-" + self._again(carried, paced=delivery.paced and not delivery.grant)
         tally = "s" if isinstance(outcome, Succeeded) else "f" if isinstance(outcome, Failed) else "-"
         return tally + self._ended(settlement, delivery, outcome)
 
@@ -154,8 +188,8 @@ class SettlementItems:
         self.items += (envelope.id, round(delay * 1000), state, tracked, _kept(envelope))
         return "l"
 
-    def _again(self, envelope: Envelope) -> str:
-        self.items += (envelope.id, "1" if envelope.flags & TRACKED else "0", _kept(envelope))
+    def _again(self, envelope: Envelope, *, paced: bool) -> str:
+        self.items += (envelope.id, "1" if envelope.flags & TRACKED else "0", _kept(envelope, paced=paced))
         return "a"
 
     def _add_unreadable(self, delivery: Unreadable, outcome: Outcome) -> None:
@@ -189,11 +223,16 @@ def _carry(delivery: Delivery, attempt: int) -> Envelope:
     return Envelope(*head, attempt, extras, envelope.payload, envelope.previous)
 
 
-def _kept(envelope: Envelope) -> bytes:
+def _kept(envelope: Envelope, *, paced: bool = False) -> bytes:
     """A letter as it is kept while it waits: task, marks, version, letter; see the prelude's keep()."""
-    reservation = envelope.extras.get(Extra.RESERVATION)
-    marks = b"r %d" % reservation if reservation else b""
-    return b"%b\n%b\n%b\n%b" % (envelope.task.encode(), marks, wire.VERSION, wire.seal(envelope))
+    marks, extras = list[bytes](), envelope.extras
+    if reservation := extras.get(Extra.RESERVATION):
+        marks.append(b"r %d" % reservation)
+    if Extra.NEEDS in extras:
+        marks.append(b"%b %b" % (wire.NEEDS, extras[Extra.NEEDS].encode()))
+        if paced:
+            marks.append(wire.PACED + b" 1")
+    return b"%b\n%b\n%b\n%b" % (envelope.task.encode(), b" ".join(marks), wire.VERSION, wire.seal(envelope))
 
 
 def _stray_id(delivery: Unreadable) -> str:

@@ -23,6 +23,14 @@
     unique:DIGEST               string   while its job lives           id of the job that holds it    settle
     next:DIGEST                 string   while a job waits for that    id of the job that waits       settle
     period:DIGEST               string   unique_for                    id of the job that took it     expiry
+    lease:DIGEST                zset     while jobs want these seats   job id -> place, -grant        settle
+    rate:DIGEST                 zset     while the rate is used up     when full; job -> its turn    expiry
+    alone                       hash     while locked jobs live        lock -> the one that wants it  settle
+    outlived                    zset     while cancelled jobs run      their seats -> until, ms       seats, promote
+    slots:DIGEST                zset     while slots are held          holder -> until when, in ms    release, expiry
+    slot-owners:DIGEST          hash     while slots are held          holder -> its ticket, grant    release, expiry
+    slot-queue:DIGEST           zset     while somebody waits, 20 s    ticket -> place in line        release, expiry
+    slot-waiters:DIGEST         hash     while somebody waits, 20 s    ticket -> what it waits for    release, expiry
     batch:CLIENT                string   10 minutes                    last batch and its reply       expiry
     queues                      set      permanent                     names of the lanes             -
     schedules                   hash     while there are schedules     name -> its definition         unschedule
@@ -42,6 +50,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+
+from ..needs import rates, seats
 
 KINDS = {
     "stream:": "stream",
@@ -66,6 +76,14 @@ KINDS = {
     "unique:": "string",
     "next:": "string",
     "period:": "string",
+    "lease:": "zset",
+    "rate:": "zset",
+    "outlived": "zset",
+    "alone": "hash",
+    "slots:": "zset",
+    "slot-owners:": "hash",
+    "slot-queue:": "zset",
+    "slot-waiters:": "hash",
     "batch:": "string",
     "queues": "set",
     "schedules": "hash",
@@ -80,7 +98,10 @@ KINDS = {
 }
 """Name, or beginning of the names, and type of every key."""
 
-EXPIRING = ("job:", "saved:", "succeeded:", "cancelled:", "expired:", "period:", "batch:", "leader")
+EXPIRING = (
+    *("job:", "saved:", "succeeded:", "cancelled:", "expired:", "period:", "rate:", "batch:", "leader"),
+    *("slots:", "slot-owners:", "slot-queue:", "slot-waiters:"),
+)
 """Beginnings of the names that end by expiry."""
 
 PERMANENT = ("stream:", "waiting:", "runs:", "rates:", "queues", "janitor")
@@ -141,6 +162,8 @@ class PartitionKeys:
         self.worker_facts = self.prefix + "worker-facts"
         self.janitor = self.prefix + "janitor"
         self.leader = self.prefix + "leader"
+        self.outlived = self.prefix + "outlived"
+        self.alone = self.prefix + "alone"
         self.schedules = self.prefix + "schedules"
         self.ticks = self.prefix + "ticks"
         self.fired = self.prefix + "fired"
@@ -170,6 +193,19 @@ class PartitionKeys:
 
     def period(self, digest: str) -> str:
         return f"{self.prefix}period:{digest}"
+
+    def lease(self, digest: str) -> str:
+        return f"{self.prefix}lease:{digest}"
+
+    def needed(self, needs: str) -> list[str]:
+        """The keys of the seats and permits that a job needs."""
+        return [*map(self.lease, seats(needs)), *(f"{self.prefix}rate:{digest}" for digest in rates(needs))]
+
+    def slots(self, digest: str) -> tuple[str, str, str, str]:
+        """Of a limiter: its holders, their owners, the line of those who wait, and what they wait for."""
+        names = ("slots", "slot-owners", "slot-queue", "slot-waiters")
+        one, two, three, four = (f"{self.prefix}{name}:{digest}" for name in names)
+        return one, two, three, four
 
     def batch(self, client: str) -> str:
         return f"{self.prefix}batch:{client}"

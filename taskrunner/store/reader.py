@@ -15,6 +15,7 @@ from .keys import PartitionKeys
 from .links import Link
 from .scripts import FETCH
 
+NONE: Mapping[str, Sequence[str]] = {}
 BLOCK = 2.0
 """Seconds that a fetch may wait on the server. A reader that is frozen in it can swallow a batch, so it is short."""
 
@@ -57,14 +58,25 @@ class Reader:
         names = {stream.encode(): queue for stream, queue in zip(streams, queues, strict=True)}
         return [arrival for stream, rows in reply for arrival in self._arrived(rows, names[stream], asked)]
 
-    async def fetch_shares(self, queues: Sequence[str], shares: Mapping[str, int], count: int) -> list[Arrival]:
+    async def fetch_shares(
+        self,
+        queues: Sequence[str],
+        shares: Mapping[str, int],
+        count: int,
+        giving_way: Mapping[str, Sequence[str]] = NONE,
+    ) -> list[Arrival]:
         """Up to ``count`` new entries of all queues together, those of the first queues first; doesn't wait.
 
-        Each may fill its share; what the shares leave over goes to the first queues that have more. Raises as
-        ``fetch``.
+        Each may fill its share; what the shares leave over goes to the first queues that have more. ``giving_way``: for
+        queues in front that have no share of their own, the others that give up one of theirs, in this order, for each
+        entry that it brings. Raises as ``fetch``.
         """
         streams = [self.partition.queue(queue).stream for queue in queues]
-        arguments = [self._group, self._worker_id, count, *(shares.get(queue, 0) for queue in queues)]
+        arguments: list[Any] = [self._group, self._worker_id, count]
+        arguments += (shares.get(queue) or len(giving_way.get(queue, ())) for queue in queues)
+        if giving_way:
+            numbers = {queue: str(n) for n, queue in enumerate(queues, 1)}
+            arguments += (" ".join(numbers[one] for one in giving_way.get(queue, ())) for queue in queues)
         asked = time.monotonic()
         reply: list[list[Any]] = await self._link.run(FETCH, streams, arguments)
         found: list[Arrival] = []

@@ -25,6 +25,7 @@ class Repaired:
     orphaned: int = 0
     consumers: int = 0
     unique: int = 0
+    seats: int = 0
     counts: int = 0
     busy: tuple[str, ...] = ()
 
@@ -48,7 +49,7 @@ async def repair(subject: Subject) -> Repaired:
             if wrong < 0:
                 busy.append(queue)
             counts += max(wrong, 0)
-    return replace(done, unique=known.held, counts=counts, busy=tuple(dict.fromkeys(busy)))
+    return replace(done, unique=known.held, seats=known.seats, counts=counts, busy=tuple(dict.fromkeys(busy)))
 
 
 async def _remove_consumers(store: Store, partition: PartitionKeys) -> int:

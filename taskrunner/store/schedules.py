@@ -1,9 +1,9 @@
 """The schedules of a namespace, as they stand in the server: their definitions, and their next ticks.
 
 All stand in the first partition, so that one script sees them all: two deploys that replace a definition, or two
-schedules of one lock key, can't both win. A job with a unique key goes to the partition of that key, where no script
-can move a tick of the first one as well; there the latest tick that was fired is noted, and a later script moves the
-schedule on.
+schedules of one lock key, can't both win. A job with a key of its own goes to the partition of that key, where no
+script can move a tick of the first one as well; there the latest tick that was fired is noted, and a later script moves
+the schedule on.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class Definition:
 
     @property
     def digest(self) -> str | None:
-        """That of the unique key, which says in which partition the jobs are."""
-        return self.draft.leases[0].digest if self.draft.leases else None
+        """That of the key which says in which partition the jobs are."""
+        return self.draft.digest
 
 
 def read(name: str, text: bytes) -> Definition:
@@ -220,6 +220,24 @@ class Schedules:
                 await persist(lambda link=link, command=command: link.call(*command), PATIENCE)  # type: ignore[misc]
         return removed
 
+    async def remove_locked(self, lock_key: str) -> int:
+        """Removes the schedules of this lock key, whatever their tasks; returns how many. What is replaced meanwhile is
+        looked at again: it goes too, unless it has another key by then."""
+        definitions = (await self._definitions()).items()
+        found = {name: one for name, one in definitions if one.definition.lock_key == lock_key}
+        count = 0
+        while found:
+            removed = await self.remove(*found, revisions=[one.revision for one in found.values()])
+            count += sum(removed)
+            left = [name for name, gone in zip(found, removed, strict=True) if not gone]
+            again = await persist(lambda names=left: self.read(names), PATIENCE) if left else {}  # type: ignore[misc]
+            found = {
+                name: one
+                for name, one in again.items()
+                if isinstance(one, Stored) and one.definition.lock_key == lock_key
+            }
+        return count
+
     async def pause(self, name: str) -> bool:
         """No tick is fired until it is resumed. False when there is no such schedule."""
         return await self._send([["p", name]]) == ["1"]
@@ -281,22 +299,26 @@ class Schedules:
     async def all(self) -> list[Stored]:
         """All schedules that can be read, by name."""
         keys = self._keys
-        questions = [
-            (b"HGETALL", keys.schedules),
-            (b"ZRANGE", keys.ticks, 0, -1, b"WITHSCORES"),
-            (b"HGETALL", keys.fired),
-        ]
-        texts, ticks, fired = [await persist(lambda q=one: self._link.call(*q), PATIENCE) for one in questions]  # type: ignore[misc]
+        definitions = await self._definitions()
+        questions = [(b"ZRANGE", keys.ticks, 0, -1, b"WITHSCORES"), (b"HGETALL", keys.fired)]
+        ticks, fired = [await persist(lambda q=one: self._link.call(*q), PATIENCE) for one in questions]  # type: ignore[misc]
         following, last = _pairs(ticks), _pairs(fired)
         found = list[Stored]()
-        for raw, text in sorted(_pairs(texts).items()):
+        for name, one in sorted(definitions.items()):
+            tick, fire = following.get(f"{name}\n{one.mark}".encode()), last.get(name.encode())
+            found.append(dataclasses.replace(one, next=_whole(tick), last=_whole(fire)))
+        return found
+
+    async def _definitions(self) -> dict[str, Stored]:
+        """All that can be read, without their ticks."""
+        texts = await persist(lambda: self._link.call(b"HGETALL", self._keys.schedules), PATIENCE)
+        found = dict[str, Stored]()
+        for raw, text in _pairs(texts).items():
             name = raw.decode()
             try:
-                one = _stored(name, text)
+                found[name] = _stored(name, text)
             except ScheduleError:
                 continue
-            tick, fire = following.get(f"{name}\n{one.mark}".encode()), last.get(raw)
-            found.append(dataclasses.replace(one, next=_whole(tick), last=_whole(fire)))
         return found
 
     async def forget(self) -> None:

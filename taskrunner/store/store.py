@@ -33,6 +33,8 @@ from .links import Link
 from .reader import Reader
 from .schedules import Schedules
 from .scripts import DISPATCH, JOIN, LEAD, LEAVE, PAUSE, PROMOTE, PRUNE, RECLAIM, SETTLE, SWEEP, TRIM
+from .seating import Seating
+from .slots import Slots
 from .translate import Unanswered
 
 BATCH = 200
@@ -89,13 +91,26 @@ class Store:
         self.inspection = Inspection(self._controls, keyspace, options.group)
         self.schedules = Schedules(self._controls, keyspace, options.client_id)
         self.cancellation = Cancellation(
-            self._controls, keyspace, options.client_id, options.result_ttl, options.delete_on_ack
+            self._controls,
+            keyspace,
+            options.client_id,
+            options.result_ttl,
+            options.reservation,
+            options.delete_on_ack,
+        )
+        self.seating = Seating(
+            [self._link(partition) for partition in keyspace.partitions],
+            options.group,
+            options.worker_id,
+            options.reservation,
+            options.beat,
         )
         self._dispatches = [self._outlets(partition) for partition in keyspace.partitions]
         self._settles = [
             Batches(self._link(partition), partition.batch(options.client_id + "s"))
             for partition in keyspace.partitions
         ]
+        self.slots = [Slots(self._link(one), one, options.client_id) for one in keyspace.partitions]
 
     def _outlets(self, partition: PartitionKeys) -> list[Batches]:
         """One for each durability, in their order: whoever waits for a disk holds up nobody else."""
@@ -171,6 +186,8 @@ class Store:
         return "" if policy == "noeviction" else policy
 
     async def close(self) -> None:
+        for slots in self.slots:
+            await slots.close()
         ending: list[Batches | Schedules] = [*chain.from_iterable(self._dispatches), *self._settles]
         for batches in (*ending, *self.cancellation.batches, self.schedules):
             try:
@@ -192,8 +209,10 @@ class Store:
         names = keys.queue(queue)
         fixed = [keys.live, keys.queues, keys.janitor, *names.ready]
         items: list[Any] = [queue, keys.wake]
+        leases: list[str] = []
         for draft in drafts:
-            add_draft(draft, wire.seal(draft.envelope), fixed, items, keys)
+            add_draft(draft, wire.seal(draft.envelope), fixed, leases, items, keys)
+        fixed += leases
         reach("before_dispatch")
         outlet = self._dispatches[partition][drafts[0].durability if drafts else Durability.MEMORY]
         try:
@@ -222,7 +241,9 @@ class Store:
         built = SettlementItems(keys, self.clock.now(), self.options.result_ttl)
         for settlement in settlements:
             built.add(settlement)
-        fixed = [keys.live, keys.watchers, keys.janitor, *names.all, *built.keys]
+        fixed = [keys.live, keys.watchers, keys.janitor, *names.all, *built.keys, *built.leases]
+        if built.locks:
+            fixed.append(keys.alone)
         head = [self.options.group, self.options.worker_id, held, int(self.options.delete_on_ack), queue, keys.wake]
         head += [round(load.busy * 1e6), round(load.occupied * 1e6), load.jobs, load.slots, keys.prefix, *self._bounds]
         reply: bytes = await self._settles[partition].send(SETTLE, fixed, head + built.items, patience)

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from ..errors import RedisConfigurationError
 from .keys import EXPIRING, KINDS, PartitionKeys
 from .links import Link
-from .scripts import RELEASE
+from .scripts import RELEASE, VACATE
 
 HELD = ("unique:", "next:")
 """Beginnings of the names of keys that a job holds."""
+LEASES = 200
+"""Leases that are looked at per round trip: a few milliseconds, if each is long."""
 PAGE = 1_000
 """Keys that the server looks at per round trip: a fraction of a millisecond."""
 MOST_PAGES = 1_000
@@ -24,19 +26,20 @@ NAMED = 5
 class Survey:
     """What stands in a namespace. ``strange``: keys that we don't write, or of another type. ``endless``: those that
     should expire and don't. ``abroad``: the numbers of all partitions with keys. ``held``: unique keys whose holder is
-    gone, and places behind them whose job is. ``complete``: whether all keys of the server were seen; None: the
-    user may not ask."""
+    gone, and places behind them whose job is. ``seats``: seats and places in line of jobs that are gone. ``complete``:
+    whether all keys of the server were seen; None: the user may not ask."""
 
     total: int = 0
     strange: list[str] = field(default_factory=list[str])
     endless: list[str] = field(default_factory=list[str])
     abroad: set[int] = field(default_factory=set[int])
     held: int = 0
+    seats: int = 0
     complete: bool | None = True
 
 
 async def survey(link: Link, partitions: Sequence[PartitionKeys], known: Survey, *, repair: bool = False) -> None:
-    """Adds what the node of these partitions has to ``known``; ``repair`` frees the unique keys whose holder is gone.
+    """Adds what the node of these partitions has to ``known``; ``repair`` frees what jobs hold that are gone.
     Raises RedisError."""
     beginning = partitions[0].prefix.rpartition(".")[0] + "."
     ours = re.compile(re.escape(beginning) + r"(\d+)\}:(.*)", re.DOTALL)
@@ -58,7 +61,28 @@ async def survey(link: Link, partitions: Sequence[PartitionKeys], known: Survey,
             held = [match[0] for match in names if int(match[1]) == number and match[2].startswith(HELD)]
             if held:
                 known.held += int(await link.run(RELEASE, [partition.live, *held], [int(repair)]))
+            leases = [match[0] for match in names if int(match[1]) == number and match[2].startswith("lease:")]
+            for start in range(0, len(leases), LEASES):
+                keys = [partition.live, partition.queues, partition.janitor, *leases[start : start + LEASES]]
+                known.seats += int(await link.run(VACATE, keys, [int(repair), partition.prefix, partition.wake]))
         known.abroad |= {int(match[1]) for match in names}
+    for partition in partitions:
+        await _look_at_locks(link, partition, known, repair)
+
+
+async def _look_at_locks(link: Link, partition: PartitionKeys, known: Survey, repair: bool) -> None:
+    """The locks that have no lease, as one job wants each of them alone."""
+    if await link.call(b"TYPE", partition.alone) != b"hash":
+        return
+    cursor = b"0"
+    while True:
+        cursor, rows = await link.call(b"HSCAN", partition.alone, cursor, b"COUNT", LEASES)
+        keys = [partition.live, partition.queues, partition.janitor]
+        for start in range(0, len(rows), 2 * LEASES):  # a small hash comes whole, whatever is asked for
+            arguments = [int(repair), partition.prefix, partition.wake, *rows[start : start + 2 * LEASES : 2]]
+            known.seats += int(await link.run(VACATE, keys, arguments))
+        if cursor == b"0":
+            return
 
 
 async def _judge(link: Link, names: Sequence[re.Match[str]], known: Survey) -> None:

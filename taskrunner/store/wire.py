@@ -15,11 +15,18 @@ from typing import Any
 import orjson
 
 from ..envelope import Delivery, Envelope, Extra, Unreadable
+from ..needs import are_sound, is_lock
 from ..outcome import Failed
 
 VERSION = b"t1"
 SINCE = b"k"
 """Mark beside a letter of a newer version: server time in ms when a worker first could not read it."""
+NEEDS = b"n"
+"""Mark: what the job needs to run, for the scripts, which look into no letter."""
+HOME = b"h"
+"""Mark: the lane that the job belongs to by its priority, if it goes before all others of its queue."""
+PACED = b"w"
+"""Mark: it has waited for a permit."""
 HEAD_LIMIT = 64_000
 """Bytes of a head that we look at: ours have a few hundred, only rubbish has more."""
 MARKS_LIMIT = 32
@@ -59,6 +66,8 @@ def unseal(letter: bytes) -> Envelope:
     attempt, previous = 1, b""
     if len(fields) == 4:
         id, task, enqueued_at, flags = fields
+    elif len(fields) == 6 and _is_lock(fields[5]) and _is_count(fields[4]) and fields[4]:
+        id, task, enqueued_at, flags, attempt, extras = fields
     else:
         id, task, enqueued_at, flags, attempt, *rest = fields
         extras = rest[0] if rest else extras
@@ -85,6 +94,10 @@ def _is_headers(value: Any) -> bool:
     return type(value) is dict and all(type(one) is str for one in value.values())
 
 
+def _is_needs(value: Any) -> bool:
+    return type(value) is str and are_sound(value)
+
+
 _EXTRAS: dict[str, Callable[[Any], bool]] = {
     Extra.EXPIRES: _is_instant,
     Extra.UNIQUE: lambda value: type(value) is str,
@@ -95,7 +108,18 @@ _EXTRAS: dict[str, Callable[[Any], bool]] = {
     Extra.UNKNOWN_SINCE: _is_instant,
     Extra.SAVED: _is_count,
     Extra.PREVIOUS: _is_count,
+    Extra.NEEDS: _is_needs,
+    Extra.LOCK: lambda value: type(value) is str,
 }
+
+
+def _is_lock(extras: Any) -> bool:
+    """Whether these are the facts of a job that has a lock, and else nothing out of the ordinary: in a third of the
+    time that ``_check`` takes."""
+    if type(extras) is not dict or len(extras) != 2:
+        return False
+    needs = extras.get(Extra.NEEDS)
+    return type(needs) is str and is_lock(needs) and type(extras.get(Extra.LOCK)) is str
 
 
 def _check(attempt: Any, extras: Any) -> None:
@@ -123,6 +147,13 @@ def arrive(
             if count > 1 or envelope.extras:
                 # A worker that died may have saved something, and told nobody.
                 delivery.saved = count > 1 or Extra.SAVED in envelope.extras
+                needs = envelope.extras.get(Extra.NEEDS)
+                if needs is not None:
+                    if len(envelope.extras) == 2 and Extra.LOCK in envelope.extras and is_lock(needs):
+                        delivery.lock = needs[:32]
+                    if len(fields) > 4:
+                        marks = dict(zip(fields[2::2], fields[3::2], strict=False))
+                        delivery.home, delivery.paced = marks.get(HOME, b"").decode(), PACED in marks
             return delivery
         newer = len(fields) >= 2 and _is_newer(fields[0]) and _are_marks(fields[2:])
         problem = f"its format {fields[0]!r} is newer than ours" if newer else "it is not an entry of taskrunner"

@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from ..envelope import Arrival, Delivery
 from ..feature import Recipe
 from ..priority import queue_of
-from .executor import CANCELLED, Executor
+from .executor import Executor
 from .inventory import Inventory
+from .runs import CANCELLED
 
 log = logging.getLogger("taskrunner.worker")
 

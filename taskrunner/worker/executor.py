@@ -17,6 +17,7 @@ from ..feature import PackingError, Recipe
 from ..outcome import Again, Expired, Failed, Failure, Outcome, Released, Settlement, Succeeded, describe
 from ..priority import queue_of
 from .inventory import Inventory
+from .runs import CANCELLED, SAFE, Cut, Slot, cancel, is_running, is_safe
 
 log = logging.getLogger("taskrunner.worker")
 
@@ -31,33 +32,7 @@ Bury = Callable[[Arrival, Failed], Awaitable[None]]
 Lookup = Callable[[Delivery], Recipe | None]
 
 
-class Slot:
-    """One place where a job runs. ``cut`` is set when the runner itself ends the run: what it then comes to."""
-
-    __slots__ = ("cut", "delivery", "settled", "started", "task")
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self.delivery: Arrival | None = None
-        self.started = 0.0
-        self.cut: Cut | None = None
-        self.settled = False
-
-
-class Cut:
-    """A run that the runner ends: with this outcome, or with none because the job isn't ours any more."""
-
-    __slots__ = ("outcome",)
-
-    def __init__(self, outcome: Outcome | None) -> None:
-        self.outcome = outcome
-
-
 NOTHING_KEPT = Succeeded(None)
-LOST = Cut(None)
-CANCELLED = Cut(None)
-"""Somebody cancelled the job. Whatever its run comes to, the server refuses it."""
-SHUTDOWN = Cut(Released())
 
 
 class Executor:
@@ -87,7 +62,8 @@ class Executor:
         self._confirmed = confirmed
         # A beat leaves out what was fetched less than half a beat (an eighth of the reservation) before; the rest of
         # the quarter is for the beat's own way to the server and back.
-        self._safe = reservation * 0.75
+        self._safe = reservation * SAFE
+        self._reservation = reservation
         self._max_deliveries = max_deliveries
         self._slots: set[Slot] = set()
         self._written_off: list[Slot] = []
@@ -127,7 +103,7 @@ class Executor:
         tasks = list[asyncio.Task[None]]()
         for slot in (*self._slots, *self._written_off):
             if slot.task is not None:
-                _cancel(slot, slot.task)
+                cancel(slot, slot.task)
                 tasks.append(slot.task)
         if tasks:
             _, stubborn = await asyncio.wait(tasks, timeout=0.5)
@@ -144,7 +120,7 @@ class Executor:
                 continue
             if slot.cut is None:
                 slot.cut = cut
-                _cancel(slot, slot.task)
+                cancel(slot, slot.task)
                 ended += 1
             elif cut is CANCELLED:
                 slot.cut = cut  # what it is being cut for already matters no more
@@ -163,7 +139,7 @@ class Executor:
         runs = [slot.delivery for slot in left if slot.delivery is not None]
         if runs:
             names = ", ".join(_name(one) for one in runs[:5])
-            log.error("%d runs are stuck, they ignore their cancellation; their jobs go back: %s", len(runs), names)
+            log.error("%d runs are stuck, they ignore their cancellation, and are given up: %s", len(runs), names)
         return runs
 
     # -- one slot --------------------------------------------------------------------------------------------
@@ -184,9 +160,14 @@ class Executor:
                 outcome = None  # its reservation may be over, and another worker may have it
             elif (
                 type(arrival) is Delivery
-                and not arrival.envelope.extras
                 and arrival.deliveries == 1
                 and (recipe := recipes.get(arrival.envelope.task)) is not None
+                and recipe.straight
+                and (
+                    not arrival.envelope.extras
+                    # admitted, so that no gate refuses it, and with nothing else out of the ordinary
+                    or (arrival.grant and arrival.lock and started - arrival.fetched_at <= self._safe)
+                )
             ):
                 outcome, ttl = await self._run(slot, arrival, recipe), recipe.ttl
             else:
@@ -206,13 +187,35 @@ class Executor:
                 await asyncio.sleep(0)
                 burst = clock()
 
+    def refusal(self, delivery: Delivery) -> Settlement | None:
+        """What a job comes to that is not to be run here, as can be seen before anybody asks whether it may run; or
+        None. Whatever else speaks against it, the slot finds out."""
+        known = self._recipes.get(delivery.envelope.task)
+        if known is not None and known.straight and delivery.lock:
+            return None
+        try:
+            recipe = self._lookup(delivery)
+        except Exception:
+            return None
+        if recipe is None:
+            outcome = self._unknown(delivery)
+            return Settlement(delivery, outcome, 0.0) if isinstance(outcome, Released) else None
+        now = self._now()
+        for gate in recipe.gates:
+            refused = gate(delivery, now)
+            if refused is not None:
+                return Settlement(delivery, refused, 0.0, recipe.ttl)
+        return None
+
     async def _examine(self, slot: Slot, arrival: Arrival) -> tuple[Outcome | None, float | None]:
-        """The longer way, for whatever isn't a plain first delivery of a job without extras."""
+        """The longer way, for whatever isn't the first delivery of a job without extras, but a lock."""
         if isinstance(arrival, Unreadable):
             outcome = self._unreadable(arrival)
             if isinstance(outcome, Failed) and arrival.raw:
                 await self._tell_buried(arrival, outcome)
             return outcome, None
+        if arrival.seated and not is_safe(arrival, self._reservation):
+            return Released(), None
         crashes = arrival.envelope.extras.get(Extra.DELIVERIES, 0)
         if arrival.deliveries + crashes > self._max_deliveries:
             text = f"{arrival.deliveries + crashes - 1} workers died or fell silent while they ran it"
@@ -256,7 +259,7 @@ class Executor:
             # Whatever it makes of being cancelled (a driver raises an error of its own) is not the job's failure; a
             # Retry, Snooze or GiveUp is the task's own word about it.
             said = isinstance(error, (Signal, SystemExit, KeyboardInterrupt))
-            if isinstance(error, GeneratorExit) and not _is_running(slot):
+            if isinstance(error, GeneratorExit) and not is_running(slot):
                 raise  # the slot itself is being closed, because its event loop has ended
             if cut is CANCELLED:
                 outcome = NOTHING_KEPT
@@ -348,21 +351,6 @@ class Executor:
 
 
 _KINDS: dict[type, str] = {Succeeded: "success", Failed: "failure", Again: "retry", Released: "release"}
-
-
-def _cancel(slot: Slot, task: asyncio.Task[None]) -> None:
-    """Ends what runs in a slot. A thread can't be cancelled, but it may look at the mark."""
-    if isinstance(slot.delivery, Delivery):
-        slot.delivery.cancelled = True
-    task.cancel()
-
-
-def _is_running(slot: Slot) -> bool:
-    """Whether this code runs as part of the slot's task."""
-    try:
-        return asyncio.current_task() is slot.task
-    except RuntimeError:  # there is no event loop any more
-        return False
 
 
 def _end_child(delivery: Delivery) -> NoReturn:

@@ -5,22 +5,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 
-from ..envelope import Arrival
+from ..envelope import Arrival, Delivery
 from ..errors import RedisUnavailable
 from ..failpoints import reach
-from ..priority import Turns, priority_of
+from ..outcome import Settlement
+from ..priority import Turns, first_lane, priority_of, queue_of
 from ..store.persist import wait_before
 from ..store.reader import Reader
 from ..store.store import BATCH, Store
 from .inventory import Inventory
 from .keeper import Keeper
 from .lanes import Lanes
+from .usher import Usher
 
 LONGEST_WAIT = 2.0
 """Seconds after which a fetcher that may read nothing, because all is paused, asks whether the server is there."""
+CALM = 16
+"""Fetches in a row that a first lane brought nothing to, after which it is read together with the other lane of its
+queue, in a plain XREADGROUP: a third of the cost of the script, but should it bring something now, as many jobs of the
+other lane have to go back."""
 UNBLOCK_EVERY = 0.05
 """Seconds between two tries to end a fetch: the first may come to the server before the fetch does."""
 
@@ -41,6 +47,7 @@ class Fetcher:
         keeper: Keeper,
         batch_size: int,
         capped: str | None = None,
+        refusal: Callable[[Delivery], Settlement | None] | None = None,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -48,9 +55,11 @@ class Fetcher:
         self._queues = frozenset(queues)
         self._inventory = inventory
         self._keeper = keeper
+        self._usher = Usher(store, inventory, refusal)
         self._batch_size = batch_size
         self._capped = capped
         self._failures = 0
+        self._asking: asyncio.Task[None] | None = None  # for the seats of what was fetched last
         self._unsure = False  # a reply may have been lost with jobs in it
         self._stopping = False
         self._waits_for: Sequence[str] = ()  # lanes of the fetch that waits on the server
@@ -66,6 +75,9 @@ class Fetcher:
         self._readable = self._lanes.readable(self._queues)
         self._turns = Turns(self._readable)
         self._rank = 0
+        self._calm = 0
+        readable = self._readable
+        self._is_first_and_one = len(readable) == 2 and readable[0] == first_lane(queue_of(readable[1]))
 
     def _follow(self) -> asyncio.Task[None] | None:
         """There are other lanes to read: a fetch that waits on the server for those of before is ended."""
@@ -90,8 +102,11 @@ class Fetcher:
     async def run(self) -> None:
         self.done.clear()
         try:
-            while not self._stopping:
+            while not self._stopping or self._asking is not None:
                 try:
+                    if self._stopping:
+                        await self._asked()
+                        continue
                     if self._unsure:
                         await self._sweep_in()
                     self.connected = True  # the server has just answered; an idle fetch takes seconds to say so
@@ -101,6 +116,10 @@ class Fetcher:
                     self.connected, self._unsure = False, True
                     self._failures += 1
                     await asyncio.sleep(wait_before(self._failures))
+        except asyncio.CancelledError:
+            if self._asking is not None:
+                self._asking.cancel()
+            raise
         finally:
             self.connected, self._unsure = False, True
             self.done.set()
@@ -122,12 +141,14 @@ class Fetcher:
         self._unsure = True
 
     async def _cycle(self) -> None:
+        if self._capped is not None:
+            await self._asked()  # only what is in hand counts against the cap
         room = await self._inventory.wait_for_room(lambda: self._stopping, self._capped)
         if self._stopping:
             return
         share = max(1, room // len(self._store.partitions))
         count, readable = min(share, self._batch_size), self._readable
-        if len(readable) == 1 and not self._inventory.caps:
+        if not self._inventory.caps and (len(readable) == 1 or self._calm >= CALM):
             arrivals = await self._wait_for_any(readable, count)
         elif readable:
             count = min(count, BATCH)
@@ -137,19 +158,26 @@ class Fetcher:
         else:
             await self._wait_until_readable()
             return
+        if self._is_first_and_one and readable == self._readable:
+            self._calm = 0 if arrivals and arrivals[0].queue == readable[0] else self._calm + 1
         if arrivals:
             reach("after_fetch")
+        await self._asked()  # before it is asked how old they are, as meanwhile no heartbeat renews them
         if not self._late(arrivals):
-            self._take(arrivals, share)
+            await self._take(arrivals, share)
             if self._capped is None:  # the others tell nothing of how many slots are occupied while jobs wait
                 self._inventory.meter.saturate(len(arrivals) >= count)
 
     async def _fetch_now(self, count: int) -> list[Arrival]:
-        shares = self._turns.share_out(count)
-        if not self._inventory.caps:
-            return await self._reader.fetch_shares(self._in_order(), shares, count)
-        with self._inventory.asking_for(count):
-            return await self._reader.fetch_shares(self._in_order(), shares, count)
+        turns = self._turns
+        asked = (self._in_order(), turns.share_out(count), count, turns.giving_way())
+        if self._inventory.caps:
+            with self._inventory.asking_for(count):
+                arrivals = await self._reader.fetch_shares(*asked)
+        else:
+            arrivals = await self._reader.fetch_shares(*asked)
+        turns.came(one.queue for one in arrivals)
+        return arrivals
 
     async def _wait_for_any(self, lanes: Sequence[str], count: int) -> list[Arrival]:
         self._waits_for = lanes
@@ -179,14 +207,30 @@ class Fetcher:
             ordered += rank[turn:] + rank[:turn]
         return ordered
 
-    def _take(self, arrivals: list[Arrival], room: int) -> None:
+    async def _take(self, arrivals: list[Arrival], room: int) -> None:
         if self._inventory.caps and arrivals:
             room = max(0, self._inventory.room(self._capped))  # other fetchers have brought some meanwhile
         if len(arrivals) > room:
             # Several lanes woke the waiting fetch in one instant. Back with the rest.
             self._inventory.hand_back(arrivals[room:])
             arrivals = arrivals[:room]
-        self._inventory.take(arrivals)
+        waiting = self._usher.let_in(arrivals, self._stopping)
+        if waiting:
+            # While the server answers the next are fetched already; it asks before they are asked for.
+            self._asking = asyncio.create_task(self._usher.ask(waiting), name="taskrunner-admission")
+            self._asking.add_done_callback(self._end_fetch_if_failed)
+            await asyncio.sleep(0)
+
+    def _end_fetch_if_failed(self, asking: asyncio.Task[None]) -> None:
+        """What was to be admitted is to be swept in again, at once, and not only when the fetch brings something."""
+        if self._waits_for and not asking.cancelled() and asking.exception() is not None:
+            self._unblocking = asyncio.create_task(self._reader.unblock(), name="taskrunner-unblock")
+
+    async def _asked(self) -> None:
+        """Waits until the batch before is in the inbox. Raises what asking for it raised."""
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            await asking
 
     def _late(self, arrivals: Sequence[Arrival]) -> bool:
         """Whether a reply may have lain unread for most of a reservation, with no heartbeat for what is in it: the loop
@@ -197,9 +241,10 @@ class Fetcher:
 
     async def _sweep_in(self) -> None:
         """After a failure: the group may be gone, and jobs may be ours that we don't know of."""
+        await self._asked()
         await self._lanes.refresh()
         await self._keeper.beat_now()
-        self._inventory.take(await self.sweep())
+        await self._usher.take(await self.sweep(), self._stopping)
         self._unsure = False
 
     async def sweep(self) -> list[Arrival]:
@@ -215,4 +260,6 @@ class Fetcher:
         return found
 
     def _known(self) -> set[tuple[str, int, bytes]]:
-        return {(one.queue, one.partition, one.entry_id) for one in self._inventory.held}
+        # What holds seats must not run twice at once here, even where it has lost its reservation.
+        inventory = self._inventory
+        return {(one.queue, one.partition, one.entry_id) for one in (*inventory.held, *inventory.outliving)}

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Set
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Set
 from contextlib import contextmanager
 
-from ..envelope import Arrival
+from ..envelope import Arrival, Delivery
 from ..failpoints import reach
 from ..forecast import Load
 from ..outcome import Released, Settlement
@@ -140,6 +140,10 @@ class Inventory:
         self.outbox: list[Settlement] = []
         self.held: set[Arrival] = set()
         self.revoked: set[Arrival] = set()  # cancelled on the server, and not out of hand or not settled yet
+        # Runs that hold seats and go on, although their jobs are not this worker's any more; and those that have ended.
+        self.outliving: set[Arrival] = set()
+        self.vacated: list[Arrival] = []
+        self.seats_changed = asyncio.Event()  # one of the two has more
         self.sieve: Callable[[Iterable[Arrival]], list[Arrival]] | None = None
         """Keeps back what was cancelled on its way here; None while no such job is expected."""
         # By partition: whoever takes over or sweeps has it until the books say so too. A sweep that overlaps a takeover
@@ -225,6 +229,18 @@ class Inventory:
             admitted.append(arrival)
         return admitted
 
+    def worth_asking(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Those for which seats are worth asking for: what was cancelled on its way here is dropped, and what is barred
+        goes back."""
+        wanted = list(deliveries)
+        if self.sieve is not None:
+            passed = set(self.sieve(wanted))
+            wanted = [one for one in wanted if one in passed]
+        if self._barred:
+            self.hand_back(one for one in wanted if (one.partition, one.queue) in self._barred)
+            wanted = [one for one in wanted if (one.partition, one.queue) not in self._barred]
+        return wanted
+
     def bar(self, partition: int, lanes: Set[str]) -> None:
         """From now on nothing of these lanes of a partition starts, and of no others; what waits in the inbox goes
         back."""
@@ -251,13 +267,35 @@ class Inventory:
             self.revoked.discard(arrival)
         else:
             self.lost += 1
+        self.vacate(arrival)
         self._out_of_hand(arrival)
+
+    def vacate(self, arrival: Arrival) -> None:
+        """A run of ours has ended, or never will begin, and no outcome of it was recorded: seats that it still holds
+        are free for others."""
+        if arrival.seated:
+            self.outliving.discard(arrival)
+            self.vacated.append(arrival)
+            self.seats_changed.set()
+
+    def _part_with(self, gone: Set[Arrival]) -> None:
+        """No more heartbeats for these. Those that hold seats run on, or their outcomes are on the way."""
+        seated = [one for one in gone if one.seated and one in self.held]
+        if seated:
+            self.outliving.update(seated)
+            self.seats_changed.set()
+        self.held -= gone
+
+    def leave_running(self, arrivals: Iterable[Arrival]) -> None:
+        """Runs that would not end, of jobs that nobody else may start before they do: they get no more heartbeats, and
+        whoever finds them silent takes them over."""
+        self._part_with(set(arrivals))
 
     def revoke(self, arrivals: Iterable[Arrival]) -> None:
         """What was cancelled gets no more heartbeats. What of it has not started never will; the rest is running, or
         its outcome is on the way, and will be refused."""
         gone = set(arrivals)
-        self.held -= gone
+        self._part_with(gone)
         self.revoked |= gone
         for arrival in self.inbox.empty():
             if arrival in gone:
@@ -268,10 +306,11 @@ class Inventory:
     def forfeit(self, arrivals: Iterable[Arrival]) -> None:
         """What others hold now gets no more heartbeats, and what of it has not started never will here."""
         gone = set(arrivals)
-        self.held -= gone
+        self._part_with(gone)
         for arrival in self.inbox.empty():
             if arrival in gone:
                 self.lost += 1
+                self.vacate(arrival)
                 self._out_of_hand(arrival)
             else:
                 self.inbox.put(arrival)
@@ -290,6 +329,13 @@ class Inventory:
         for arrival in arrivals if self.sieve is None else self.sieve(arrivals):
             self.held.add(arrival)
             self.outbox.append(Settlement(arrival, Released(), 0.0))
+            self.finished.set()
+
+    def turn_away(self, settlement: Settlement) -> None:
+        """What was fetched and is not to be run here has an outcome without a run."""
+        for arrival in (settlement.delivery,) if self.sieve is None else self.sieve((settlement.delivery,)):
+            self.held.add(arrival)
+            self.outbox.append(settlement)
             self.finished.set()
 
     def empty_inbox(self) -> list[Arrival]:

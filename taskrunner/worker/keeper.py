@@ -118,6 +118,9 @@ class Keeper:
         held = [one for one in list(self._inventory.held) if began - one.fetched_at > self._beat / 2]
         lost = self._heart.beat(held, self._facts())
         self.confirmed = began
+        for one in held:
+            if one.seated:  # its run is cut when it was not renewed in time; for others the confirmed beat is enough
+                one.fetched_at = began
         if lost:
             self._loop.call_soon_threadsafe(self._lost, lost)
         self._answer(asked, None)

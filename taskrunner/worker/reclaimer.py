@@ -7,13 +7,16 @@ import logging
 import time
 from collections.abc import Callable
 
+from ..envelope import Delivery
 from ..errors import RedisConfigurationError, RedisUnavailable
 from ..failpoints import reach
+from ..outcome import Settlement
 from ..priority import queue_of
 from ..store.keys import PartitionKeys
 from ..store.store import Store
 from .inventory import Inventory
 from .lanes import Lanes
+from .usher import Usher
 
 log = logging.getLogger("taskrunner.worker")
 
@@ -32,11 +35,13 @@ class Reclaimer:
         lost: Callable[[], None],
         confirmed: Callable[[], float],
         max_deliveries: int,
+        refusal: Callable[[Delivery], Settlement | None] | None = None,
     ) -> None:
         self._store = store
         self._partition = partition
         self._lanes = lanes
         self._inventory = inventory
+        self._usher = Usher(store, inventory, refusal)
         self._lost = lost
         self._confirmed = confirmed
         self._safe = store.options.reservation * 0.75
@@ -89,6 +94,10 @@ class Reclaimer:
                     log.warning(
                         "took over %d jobs of queue %r from workers that fell silent", len(arrivals), queue_of(queue)
                     )
-                self._inventory.take(arrivals)
+                try:
+                    await self._usher.take(arrivals)
+                except Exception:
+                    self._lost()
+                    raise
             # With a small limit a call looks at few entries: go on until there was something, or all has been seen.
             more = more and (inventory.room(capped) > 0 or not arrivals)

@@ -94,6 +94,7 @@ class Settler:
                     return
                 log.exception("an outcome can't be put into words; its job stays pending and will be taken again")
                 self._inventory.held.discard(batch[0].delivery)
+                self._inventory.vacate(batch[0].delivery)
                 return
 
     async def _record(self, batch: list[Settlement]) -> None:
@@ -103,7 +104,10 @@ class Settler:
             first.partition, first.queue, batch, len(held), inventory.meter.load(), math.inf
         )
         reach("after_settle")
-        held.difference_update([one.delivery for one in batch])
+        deliveries = [one.delivery for one in batch]
+        held.difference_update(deliveries)
+        if inventory.outliving:
+            inventory.outliving.difference_update(deliveries)
         savers = [one for one in batch if one.delivery.saved]
         inventory.room_made.set()  # a full outbox stops the fetcher too, and then nothing may be in hand that wakes it
         if savers:
@@ -113,7 +117,9 @@ class Settler:
             return
         stale = [one for one, verdict in zip(batch, verdicts, strict=True) if verdict == ord("0")]
         ids = [_name(one) for one in stale if one.delivery not in inventory.revoked]
-        inventory.revoked.difference_update(one.delivery for one in stale)
+        for one in stale:
+            inventory.revoked.discard(one.delivery)
+            inventory.vacate(one.delivery)
         refused = len(ids)
         if refused:
             inventory.lost += refused

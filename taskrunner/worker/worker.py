@@ -30,7 +30,7 @@ from ..store.schedules import Definition
 from ..store.store import Store
 from .auditor import Auditor
 from .canceller import Canceller
-from .executor import LOST, SHUTDOWN, Bury, Executor, Lookup
+from .executor import Bury, Executor, Lookup
 from .fetcher import Fetcher
 from .inventory import Inventory
 from .keeper import Keeper
@@ -39,8 +39,10 @@ from .monitor import LongQueueHook, Monitor
 from .promoter import Promoter
 from .pruner import Pruner, tell_dropped
 from .reclaimer import Reclaimer
+from .runs import LOST, SHUTDOWN
 from .scheduler import Scheduler
 from .settler import Settler
+from .warden import Warden
 
 log = logging.getLogger("taskrunner.worker")
 
@@ -95,6 +97,7 @@ class Worker:
         )
         store.on_drop = tell_dropped
         self.settler = Settler(store, self.inventory)
+        self.warden = Warden(store, self.inventory, self.executor)
         self.keeper = Keeper(heart, self.inventory, self._facts, self._lost, store.options.beat, options.max_loop_block)
         self.fetchers: list[Fetcher] = []
         self.promoters: dict[str, Promoter] = {}
@@ -171,6 +174,8 @@ class Worker:
             self.executor.open(self._options.slots)
             async with anyio.create_task_group() as recording:
                 recording.start_soon(self._supervise, "settler", self.settler.run)
+                recording.start_soon(self._supervise, "warden", self.warden.watch)
+                recording.start_soon(self._supervise, "warden of seats", self.warden.tend)
                 async with anyio.create_task_group() as roles:
                     self._start_roles(roles)
                     await self.stop.wait()
@@ -230,6 +235,7 @@ class Worker:
                 partial(_look_again, fetchers),
                 lambda: self.keeper.confirmed,
                 options.max_deliveries,
+                self.executor.refusal,
             )
             roles.start_soon(self._supervise, "reclaimer", reclaimer.run)
             roles.start_soon(self._supervise, "lanes", lanes.run)
@@ -248,7 +254,17 @@ class Worker:
         if open_queues:
             groups.append((open_queues, None))
         return [
-            Fetcher(store, store.reader(partition), lanes, queues, inventory, self.keeper, options.batch_size, capped)
+            Fetcher(
+                store,
+                store.reader(partition),
+                lanes,
+                queues,
+                inventory,
+                self.keeper,
+                options.batch_size,
+                capped,
+                self.executor.refusal,
+            )
             for queues, capped in groups
         ]
 
@@ -284,11 +300,15 @@ class Worker:
             log.warning("%d jobs are cancelled and handed back: the shutdown timeout is over", len(late))
             self.executor.interrupt(late, SHUTDOWN)
             await _within(inventory.idle, CANCEL_GRACE)
-            inventory.hand_back(self.executor.abandon())
+            stuck = self.executor.abandon()
+            inventory.leave_running(one for one in stuck if one.seated)
+            inventory.hand_back(one for one in stuck if not one.seated)
         await self.canceller.told(CANCEL_GRACE)
         if not await self.settler.drained(RECORD_GRACE):
             log.error("%d outcomes could not be recorded; their jobs will run again", len(inventory.outbox))
             return
+        if not await self.warden.freed(RECORD_GRACE):
+            log.warning("the seats of %d cancelled jobs could not be freed; they expire", len(inventory.vacated))
         try:
             await asyncio.wait_for(self._sign_off(), RECORD_GRACE)
         except (RedisError, TimeoutError) as error:

@@ -6,4 +6,5 @@
 in processes of their own, and write ``journal``s; ``stage`` holds the server, the proxies and the processes, and
 ``faults`` spoils them; ``history`` reads the journals, ``oracle`` holds them against the invariants, ``states`` tells
 which interesting states occurred, ``story`` tells all that is known of one job. ``run`` puts it together.
+``crowd`` is another run on the same stage: thousands of jobs before a few locks.
 """

@@ -35,6 +35,9 @@ def main() -> int:
     print(f"total of {len(reports)} seeds: {sum(total['jobs'].values())} jobs, {sum(total['faults'].values())} faults")
     for name, counts in total.items():
         print(f"  {name}: " + ", ".join(f"{what} {count}" for what, count in counts.most_common()))
+    names = dict.fromkeys(name for one in reports for name in one.most)
+    most = {name: max(one.most.get(name, 0) for one in reports) for name in names}
+    print("  most at once: " + ", ".join(f"{name} {count}" for name, count in most.items()))
     print(f"  worst recovery: {max(one.recovery for one in reports):.1f} s")
     if absent:
         print(f"RED: never seen: {', '.join(absent)}; a longer run, or another seed, should see them")

@@ -9,14 +9,22 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Set
 from typing import Any
 
-from taskrunner.store.scripts import BEAT, DISPATCH, PROMOTE, RECLAIM, SETTLE
+from taskrunner.store.scripts import ADMIT, BEAT, DISPATCH, PROMOTE, RECLAIM, SEATS, SETTLE, SIT, SLOTS
 from tests.chaos.history import ENDS
 from tests.chaos.plan import FAILPOINTS, Fault
+from tests.chaos.producer import LOCKS
 from tests.chaos.stage import Process, Stage
 
 REPLIES = {"settle": SETTLE.sha, "dispatch": DISPATCH.sha, "beat": BEAT.sha, "reclaim": RECLAIM.sha}
-REPLIES |= {"promote": PROMOTE.sha, "fetch": b"XREADGROUP"}
-LOST_SHARES = (8, 8, 2, 1, 1, 3)
+REPLIES |= {
+    "promote": PROMOTE.sha,
+    "fetch": b"XREADGROUP",
+    "admit": ADMIT.sha,
+    "seats": SEATS.sha,
+    "slots": SLOTS.sha,
+    "sit": SIT.sha,
+}
+LOST_SHARES = (8, 8, 2, 1, 1, 3, 3, 1, 2, 3)
 WITHIN = 2.0
 """Seconds within which replies of a kind are lost, if there are any."""
 
@@ -45,19 +53,22 @@ def _victim(stage: Stage, kind: str, chance: random.Random, among: Set[int] = fr
 
 
 def _busy(stage: Stage) -> set[int]:
-    """The pids of workers with a long job."""
-    running = set[tuple[int, str, int]]()
+    """The pids of workers with a locked job, or else of those with a long one."""
+    running, locked = set[tuple[int, str, int]](), set[tuple[int, str, int]]()
     for line in stage.lines():
-        if line.more.get("kind") == "long" and line.event in ("start", *ENDS):
-            run = line.pid, line.job, line.more["fence"]
-            (running.add if line.event == "start" else running.discard)(run)
-    return {pid for pid, _, _ in running}
+        if line.event in ("start", *ENDS) and (line.more["lock"] or line.more["kind"] == "long"):
+            run, runs = (line.pid, line.job, line.more["fence"]), locked if line.more["lock"] else running
+            (runs.add if line.event == "start" else runs.discard)(run)
+    living = {one.pid for one in stage.alive("worker")}
+    return {pid for pid, _, _ in locked} & living or {pid for pid, _, _ in running} & living
 
 
-async def _keep_busy(stage: Stage, jobs: int) -> None:
+async def _keep_busy(stage: Stage, jobs: int, locks: int = 1) -> None:
     """Gives the workers some runs that outlast the fault that follows."""
     for _ in range(jobs):
         await stage.dispatch("long", round(4.5 * stage.plan.reservation, 2))
+    for lock in range(locks):
+        await stage.dispatch("locked", f"locked-{lock}", round(2.5 * stage.plan.reservation, 2))
     await asyncio.sleep(0.3)
 
 
@@ -65,7 +76,7 @@ async def _keep_busy(stage: Stage, jobs: int) -> None:
 
 
 async def kill_worker(stage: Stage, fault: Fault, chance: random.Random) -> None:
-    victim = _victim(stage, "worker", chance)
+    victim = _victim(stage, "worker", chance, _busy(stage) if chance.random() < 0.5 else frozenset())
     if victim is not None:
         _note(stage, f"SIGKILL to {victim.name}, pid {victim.pid}")
         victim.popen.kill()
@@ -214,7 +225,7 @@ async def black_hole(stage: Stage, fault: Fault, chance: random.Random) -> None:
 
 async def lose_heartbeats(stage: Stage, fault: Fault, chance: random.Random) -> None:
     """Half of the workers have no heartbeats, and all else: others take what they run."""
-    await _keep_busy(stage, 4)
+    await _keep_busy(stage, 4, LOCKS)
     proxy = chance.choice(stage.proxies[:2])
     rule = proxy.swallow(BEAT.sha)
     await asyncio.sleep(fault.seconds)

@@ -57,14 +57,15 @@ async def _dead(client: redis.asyncio.Redis, keys: Keyspace) -> dict[str, str]:
     """Dead letters: the reason of each job's."""
     found: dict[str, str] = {}
     for partition in keys.partitions:
-        letters = await client.hgetall(partition.queue("default").dead_letters)
-        found |= {id.decode(): wire.exhume(text).reason for id, text in letters.items()}
+        for lane in await client.smembers(partition.queues):
+            letters = await client.hgetall(partition.queue(lane.decode()).dead_letters)
+            found |= {id.decode(): wire.exhume(text).reason for id, text in letters.items()}
     return found
 
 
 async def _figures(url: str, plan: Plan) -> dict[str, tuple[int, int, int]]:
     async with TaskRunner(url, **plan.runner_options) as runner:
-        figures = (await runner.stats("default")).per_task
+        figures = (await runner.stats()).per_task
     return {task: (one.succeeded, one.failed, one.waiting) for task, one in figures.items()}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tests.chaos.journal import Line
 
 OUTCOMES = ("accepted", "deduplicated", "rejected", "uncertain")
-ENDS = ("end", "raised", "cancelled")
+ENDS = ("end", "raised", "cancelled", "snoozed")
 ENDLESS = float("inf")
 
 
@@ -23,6 +23,8 @@ class Dispatch:
     key: str
     own_id: str
     delay: float
+    lock: str
+    lane: str
     began: Line
     outcome: str = ""
     returned: float = ENDLESS
@@ -39,6 +41,7 @@ class Run:
     attempt: int
     deliveries: int
     fence: int
+    lock: str
     start: Line
     ended: float = ENDLESS
     ended_wall: float = ENDLESS
@@ -122,7 +125,8 @@ class History:
     def _dispatch(self, line: Line) -> None:
         more, name = line.more, (line.pid, line.more["call"])
         if line.event == "intended":
-            one = Dispatch(more["kind"], more["serial"], more["key"], more["id"], more["delay"], line)
+            facts = more["kind"], more["serial"], more["key"], more["id"], more["delay"], more["lock"], more["lane"]
+            one = Dispatch(*facts, line)
             self._open_dispatches[name] = one
             self.dispatches.append(one)
         else:
@@ -132,7 +136,7 @@ class History:
     def _run(self, line: Line) -> None:
         more, name = line.more, (line.pid, line.job, line.more["fence"])
         if line.event == "start":
-            facts = (more["attempt"], more["deliveries"], more["fence"])
+            facts = (more["attempt"], more["deliveries"], more["fence"], more["lock"])
             run = self._open_runs[name] = Run(line.job, more["kind"], more["serial"], *facts, line)
             self.runs[line.job].append(run)
         else:

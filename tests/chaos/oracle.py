@@ -1,9 +1,10 @@
 """The oracle: holds a history against the invariants, and names each that does not hold.
 
 I1 no accepted job is lost, an uncertain one exists at most once · I2 one recorded completion per job, and it never
-changes · I3 one living job per unique key, and never a dead one in its way · I6 nothing is left behind · I9 runs and
-deliveries are bounded · I11 a stale token changes nothing · I12 work goes on soon after a fault · I13 an outage is
-nobody's failure · due: nothing runs before its time · own: nothing of ours breaks.
+changes · I3 one living job per unique key, and never a dead one in its way · I4 one run per lock key, first come first
+served · I5 no limit and no rate is exceeded · I6 nothing is left behind · I9 runs and deliveries are bounded · I11 a
+stale token changes nothing · I12 work goes on soon after a fault · I13 an outage is nobody's failure · due: nothing
+runs before its time · own: nothing of ours breaks.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from tests.chaos import recovery
+from tests.chaos import recovery, seats
 from tests.chaos.history import ENDLESS, Dispatch, Final, History, Record, Run, Violation
-from tests.chaos.tasks import RETRY_AFTER
+from tests.chaos.tasks import CANCELLED, RETRY_AFTER
 
 CLOCK = 0.002
 """Seconds: a millisecond for rounding here, and one there."""
@@ -155,7 +156,8 @@ def runs_are_bounded(history: History, final: Final) -> Iterator[Violation]:
     most, retries = history.plan["max_deliveries"], history.plan["max_retry"]
     for id, runs in history.runs.items():
         at = runs[-1].start.at
-        for attempt, count in Counter(run.attempt for run in runs if run.verdict != "cancelled").items():
+        spent = (run.attempt for run in runs if run.verdict not in ("cancelled", "snoozed"))
+        for attempt, count in Counter(spent).items():
             if count > most:
                 yield Violation("I9", f"attempt {attempt} was run {count} times", id, at)
         if max(run.attempt for run in runs) > 1 + retries:
@@ -190,7 +192,7 @@ def outages_are_nobodys_failures(history: History, final: Final) -> Iterator[Vio
 def _wanted(task: str) -> tuple[str, ...]:
     if task == "brief":
         return ("succeeded", "expired")
-    if task == "unwanted":
+    if task in CANCELLED:
         return ("succeeded", "cancelled")
     return ("failed",) if task in ("failing", *DEADLY) else ("succeeded",)
 
@@ -319,6 +321,11 @@ CHECKS: tuple[Check, ...] = (
     the_newest_arguments_run,
     an_ended_job_is_in_nobodys_way,
     duplicates_have_a_cause,
+    seats.no_two_run_under_one_key,
+    seats.hand_overs_have_growing_fences,
+    seats.first_come_first_served,
+    seats.no_limit_is_exceeded,
+    seats.no_rate_is_exceeded,
     nothing_is_left_behind,
     recovery.work_goes_on_after_a_fault,
     recovery.every_worker_is_at_work_after_the_last_fault,

@@ -18,14 +18,20 @@ FAILPOINTS = (
     "after_reclaim=kill",
     "after_promote=kill",
     "before_run=kill",
+    "before_admit=kill",
+    "after_admit=kill",
     "before_beat=raise",
     "after_fetch=raise",
     "before_settle=raise",
     "after_settle=raise",
     "after_reclaim=raise",
     "after_promote=raise",
+    "before_admit=raise",
+    "after_admit=raise",
     "before_settle=sleep",
     "after_fetch=sleep",
+    "before_admit=sleep",
+    "after_admit=sleep",
     "before_run=sleep",
 )
 
@@ -41,8 +47,21 @@ KINDS: Mapping[str, float] = {
     "blocking": 0.8,
     "threaded": 4,  # a plain def
     "unwanted": 6,  # cancelled by its producer, at any time
+    "locked": 14,
+    "elsewhere": 5,  # locked, too, in a queue of its own
+    "relocked": 4,  # locked, and retried
+    "snoozing": 3,  # locked, and put off by itself
+    "dropped": 5,  # locked, and cancelled by its producer
+    "solitary": 4,  # locked and unique
+    "both": 5,  # locked and limited
+    "limited": 8,
+    "sharing": 4,  # under the same limit, in a queue of its own
+    "rated": 5,
 }
 """Kinds of jobs and how often each is dispatched. Poison and wedging jobs are counted, not weighed: see ``Plan``."""
+
+TWO_KEYS = ("solitary", "both")
+"""Kinds whose jobs have two keys, which must be in one partition: so there is only one where they are dispatched."""
 
 WORKER_FAULTS: Mapping[str, float] = {
     "kill worker": 5,
@@ -167,6 +186,9 @@ def make(seed: int, seconds: float, workers: int = 4) -> Plan:
     """The plan of a seed."""
     chance = random.Random(seed)
     kinds = {kind: share * chance.uniform(0.3, 2.0) for kind, share in KINDS.items()}
+    partitions = chance.choice((1, 1, 2))
+    if partitions > 1:
+        kinds = {kind: share for kind, share in kinds.items() if kind not in TWO_KEYS}
     return Plan(
         seed=seed,
         seconds=seconds,
@@ -174,7 +196,7 @@ def make(seed: int, seconds: float, workers: int = 4) -> Plan:
         producers=2,
         reservation=round(chance.uniform(1.0, 2.0), 2),
         slots=chance.choice((8, 16)),
-        partitions=chance.choice((1, 1, 2)),
+        partitions=partitions,
         fsync=chance.choice(("no", "no", "always")),
         senders=chance.choice((2, 3, 4)),
         pause=chance.uniform(0.03, 0.1),

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from taskrunner import DispatchUncertain, Job, JobError, RedisError, TaskRunner
+from tests.chaos import slots, standstills
 from tests.chaos.journal import Journal
-from tests.chaos.tasks import register
+from tests.chaos.tasks import CANCELLED, ELSEWHERE, LOCKED, lock_of, register
 
 KEYS = 4
 """Unique keys per run: few, so that they are fought for."""
-KEYED = ("unique", "latest")
+KEYED = ("unique", "latest", "solitary")
 """Kinds of jobs that have one."""
+LOCKS = 3
+"""Lock keys per run."""
+PRIORITIES = ("high", "low")
 REMEMBERED = 500
 
 
@@ -39,8 +45,11 @@ class Intent:
     def told(self, call: int) -> dict[str, Any]:
         """What the journal keeps of a call that dispatches it."""
         key = self.arguments[0] if self.kind in KEYED else ""
+        lock = lock_of(self.serial, *self.arguments) if self.kind in LOCKED else ""
         own, delay = self.options.get("id", ""), self.options.get("delay", 0.0)
-        return {"call": call, "kind": self.kind, "serial": self.serial, "key": key, "id": own, "delay": delay}
+        lane = f"{ELSEWHERE if self.kind == 'elsewhere' else 'default'}/{self.options.get('priority', 'normal')}"
+        about = {"call": call, "kind": self.kind, "serial": self.serial, "key": key, "id": own, "delay": delay}
+        return about | {"lock": lock, "lane": lane}
 
 
 class Producer:
@@ -62,7 +71,7 @@ class Producer:
         kinds, shares = list(weights), list(weights.values())
         while not self.stopping.is_set():
             if chance.random() < 0.03:
-                await self._send_many([self._intend("plain", chance) for _ in range(chance.randint(2, 30))])
+                await self.send_many([self._intend("plain", chance) for _ in range(chance.randint(2, 30))])
             elif self._own and chance.random() < 0.04:
                 await self.send_one(chance.choice(self._own), chance)  # the same once more, under the same id
             else:
@@ -77,11 +86,13 @@ class Producer:
         intent = Intent(kind, serial, self._arguments(kind, chance))
         if kind == "delayed":
             intent.options["delay"] = round(chance.uniform(0.1, 3.0), 3)
-        elif kind == "unwanted" and chance.random() < 0.3:
+        elif kind in CANCELLED and chance.random() < 0.3:
             intent.options["delay"] = round(chance.uniform(0.0, 0.5) * self._reservation, 3)
         elif kind == "brief":
             intent.options["expires"] = round(chance.uniform(0.05, 1.0), 3)
-        if kind not in (*KEYED, "brief", "unwanted") and chance.random() < 0.3:
+        if kind in LOCKED and chance.random() < 0.3:
+            intent.options["priority"] = chance.choice(PRIORITIES)
+        if kind not in (*KEYED, *CANCELLED, "brief") and chance.random() < 0.3:
             intent.options["id"] = f"own-{serial}"
             self._own = [*self._own[-REMEMBERED:], intent]
         return intent
@@ -89,6 +100,8 @@ class Producer:
     def _arguments(self, kind: str, chance: random.Random) -> list[Any]:
         """The arguments after the serial."""
         reservation = self._reservation
+        if kind in LOCKED:
+            return [f"{kind}-{chance.randrange(LOCKS)}", self._third(kind, chance)]
         if kind in KEYED:
             return [f"{kind}-{chance.randrange(KEYS)}", round(chance.uniform(0.0, 0.3), 3)]
         if kind == "retrying":
@@ -96,8 +109,19 @@ class Producer:
         if kind == "failing":
             return []
         bounds = {"long": (1.5, 5.0), "blocking": (0.2, 1.5), "threaded": (0.05, 1.2), "unwanted": (0.0, 0.5)}
+        bounds |= {"limited": (0.0, 0.2), "sharing": (0.0, 0.2)}
         low, high = bounds.get(kind, (0.0, 0.03))
         return [round(chance.uniform(low, high) * reservation, 3)]
+
+    def _third(self, kind: str, chance: random.Random) -> float:
+        """What a locked job takes beside its key: failures, the time from which it works, or how long it takes."""
+        if kind == "relocked":
+            return chance.randint(1, 3)
+        if kind == "snoozing":
+            return round(time.time() + chance.uniform(0.0, 0.5), 3)
+        # Short, as they come one after the other; some outlast a fault.
+        low, high = (0.3, 1.2) if chance.random() < 0.02 else (0.0, 0.04)
+        return round(chance.uniform(low, high) * self._reservation, 3)
 
     async def send_one(self, intent: Intent, chance: random.Random, patience: float = 0.0) -> None:
         """Dispatches a job, or gives up after ``patience`` seconds (0: as chance will have it)."""
@@ -114,7 +138,7 @@ class Producer:
             self._fail(intent, call, "rejected", error)  # which is said to mean that nothing was written
         else:
             self._succeed(intent, call, job)
-            if intent.kind == "unwanted":
+            if intent.kind in CANCELLED:
                 await self._cancel(job, chance.uniform(0.0, 0.4) * self._reservation)
 
     async def _cancel(self, job: Job[Any], pause: float) -> None:
@@ -126,7 +150,8 @@ class Producer:
         except RedisError as error:
             self._journal.write("cancel failed", job.id, error=repr(error)[:100])
 
-    async def _send_many(self, intents: list[Intent]) -> None:
+    async def send_many(self, intents: list[Intent]) -> None:
+        """Dispatches several jobs in one call."""
         calls = [self._begin(one) for one in intents]
         tasks = [self._runner.find(one.kind).with_options(**one.options) for one in intents]
         specs = [task.job(one.serial, *one.arguments) for task, one in zip(tasks, intents, strict=True)]
@@ -173,7 +198,9 @@ class Producer:
 
 async def produce() -> None:
     environment = os.environ
-    journal = Journal(Path(environment["CHAOS_FOLDER"]), "producer")
+    folder = Path(environment["CHAOS_FOLDER"])
+    logging.basicConfig(filename=folder / f"producer-{os.getpid()}.log", level=logging.INFO)
+    journal = Journal(folder, "producer")
     options = json.loads(environment["CHAOS_OPTIONS"])
     load = json.loads(environment["CHAOS_LOAD"])
     runner = TaskRunner(environment["CHAOS_URL"], **options)
@@ -183,7 +210,13 @@ async def produce() -> None:
     journal.write("producer up")
     async with runner:
         senders = [producer.send(number, load["weights"], load["pause"]) for number in range(load["senders"])]
-        await asyncio.gather(*senders)
+        holders = [
+            slots.hold(runner, journal, f"{load['name']}-{number}", options["reservation_timeout"], producer.stopping)
+            for number in range(slots.HOLDERS)
+        ]
+        watch = asyncio.create_task(standstills.watch(journal))
+        await asyncio.gather(*senders, *holders)
+        watch.cancel()
     journal.write("producer down")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import faults, final, oracle, recovery, states, story
+from tests.chaos import faults, final, oracle, recovery, seats, states, story
 from tests.chaos.history import History, Violation
 from tests.chaos.plan import Plan
 from tests.chaos.stage import Stage
@@ -33,6 +33,8 @@ class Report:
     recovery: float
     """The worst of all seconds until work went on after a fault that all felt, and until each worker was at work."""
     seconds: float
+    most: dict[str, int] = field(default_factory=dict)
+    """The largest concurrency under each lock key or limit; what is allowed stands behind its name."""
     violations: list[Violation] = field(default_factory=list)
     story: str = ""
 
@@ -43,6 +45,7 @@ class Report:
             f"seed {self.plan.seed}: {verdict}; {sum(self.jobs.values())} jobs ({_listed(self.jobs)}), "
             f"{self.runs} runs; "
             f"dispatches: {_listed(self.outcomes)}; faults: {_listed(self.faults)}; states: {_listed(self.states)}; "
+            f"most at once: {', '.join(f'{name} {most}' for name, most in self.most.items())}; "
             f"back at work after {self.recovery:.1f} s at worst; took {self.seconds:.0f} s"
         )
 
@@ -55,6 +58,7 @@ class Report:
             "dispatches": dict(self.outcomes),
             "faults": dict(self.faults),
             "states": dict(self.states),
+            "most_at_once": self.most,
             "worst_recovery": round(self.recovery, 2),
             "seconds": round(self.seconds, 1),
             "violations": [f"{one.invariant}: {one.text} {one.job}".strip() for one in self.violations],
@@ -95,6 +99,7 @@ async def carry_out(plan: Plan, folder: Path) -> Report:
         outcomes=Counter(one.outcome or "unknown" for one in history.dispatches),
         recovery=max(times, default=0.0),
         seconds=time.monotonic() - began,
+        most=seats.most_at_once(history),
         violations=violations,
         story=story.tell(violations[0], history, stands, folder) if violations else "",
     )

@@ -237,16 +237,24 @@ class Stage:
         """What is not at rest yet, in words; "" when everything is."""
         found: list[str] = []
         for partition in self.keys.partitions:
-            queue = partition.queue("default")
-            found += await self._in_stream(queue.stream)
+            due = 0
+            for lane in await self._admin.smembers(partition.queues):
+                queue = partition.queue(lane.decode())
+                found += await self._in_stream(queue.stream)
+                due += await self._admin.zcard(queue.due)
             for what, count in (
-                ("due jobs", await self._admin.zcard(queue.due)),
+                ("due jobs", due),
                 ("live records", await self._admin.hlen(partition.live)),
+                ("leases", await self._leases(partition)),
                 ("strangers in the registry", await self._strangers(partition)),
             ):
                 if count > 0:
                     found.append(f"{count} {what}")
         return ", ".join(found)
+
+    async def _leases(self, partition: PartitionKeys) -> int:
+        """How many locks and limits somebody holds or waits for."""
+        return sum([1 async for _ in self._admin.scan_iter(match=f"{partition.prefix}lease:*", count=1000)])
 
     async def _strangers(self, partition: PartitionKeys) -> int:
         """How many in the registry are dead. By their pids: a worker that just started may not be there yet."""
@@ -273,6 +281,14 @@ class Stage:
                 one.pid in at_work for one in self.alive("worker")
             ):
                 return
+
+    async def at_few(self, jobs: int, deadline: float) -> None:
+        """Waits until no more than so many jobs live."""
+        end = time.monotonic() + deadline
+        while time.monotonic() < end:
+            if sum([await self._admin.hlen(partition.live) for partition in self.keys.partitions]) <= jobs:
+                return
+            await asyncio.sleep(0.1)
 
     async def at_rest(self, deadline: float) -> str:
         """Waits until everything is; returns what is not in time."""

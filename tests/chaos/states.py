@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from tests.chaos import seats
 from tests.chaos.history import Final, History
 from tests.chaos.stage import Stage
 
@@ -25,6 +26,9 @@ REQUIRED = (
     "poison buried",
     "script fallbacks",
     "replayed batches",
+    "hand-overs",
+    "hand-overs of slots",
+    "locked jobs that outlived a worker",
 )
 """What must occur at least once in a run, or in the seeds of one call together."""
 
@@ -48,6 +52,7 @@ def seen(stage: Stage, history: History, final: Final) -> Counter[str]:
     found["replayed batches"] = sum(line.more["count"] for line in numbered)
     found["runs repeated"] = sum(len(runs) - len({run.attempt for run in runs}) for runs in history.runs.values())
     found["unique jobs that outlived a worker"] = _outlived(history)
+    found.update(seats.seen(history))
     return found
 
 

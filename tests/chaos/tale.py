@@ -30,7 +30,7 @@ class Tale:
     def dispatch(self, job: str, at: float = 1.0, outcome: str = "accepted", serial: str = "", **more: Any) -> None:
         """A call of dispatch that returns 10 ms later; the serial is that of the job unless it is given."""
         self._calls += 1
-        told = {"kind": "plain", "key": "", "id": "", "delay": 0.0} | more
+        told = {"kind": "plain", "key": "", "id": "", "delay": 0.0, "lock": "", "lane": "default"} | more
         told |= {"call": self._calls, "serial": serial or f"serial of {job}"}
         self.line("intended", at, PRODUCER, "", **told)
         if outcome:
@@ -38,7 +38,7 @@ class Tale:
 
     def run(self, job: str, at: float = 2.0, end: float = 2.1, verdict: str = "end", **more: Any) -> None:
         pid = more.pop("pid", WORKER)
-        told = {"kind": "plain", "serial": f"serial of {job}", "attempt": 1, "fence": 1} | more
+        told = {"kind": "plain", "serial": f"serial of {job}", "attempt": 1, "fence": 1, "lock": ""} | more
         self.line("start", at, pid, job, **{"deliveries": 1, **told})
         if verdict:
             told |= {"error": "Doomed"} if verdict == "raised" else {}

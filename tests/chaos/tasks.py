@@ -11,11 +11,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from taskrunner import Backoff, JobContext, JobEvent, TaskRunner
+from taskrunner import Backoff, JobContext, JobEvent, Limit, Rate, Snooze, TaskRunner
 from tests.chaos.journal import Journal
 
 RETRY_AFTER = 0.2
 """Seconds between two attempts."""
+SNOOZE = 0.1
+LOCKED = ("locked", "elsewhere", "relocked", "snoozing", "dropped", "solitary", "both")
+"""Kinds of jobs that have a lock key; their first argument after the serial says which."""
+ELSEWHERE = "second"
+"""The queue of "elsewhere" and "sharing"."""
+LIMITS = {"limited": ("shared", 3), "sharing": ("shared", 3), "both": ("own", 2)}
+"""Kinds of jobs that are limited: the name of the limit, and how many may run at once."""
+RATED = Rate(3, per=1, burst=4)
+CANCELLED = ("unwanted", "dropped")
+"""Kinds of jobs that their producer cancels."""
+
+
+def lock_of(serial: str, key: str, *_: Any) -> str:
+    """The lock key of a job: what its key ends with, so that kinds share it whatever their other keys are."""
+    return f"lock-{key.rpartition('-')[2]}"
 
 
 class Doomed(Exception):
@@ -30,12 +45,15 @@ def _token(ctx: JobContext) -> list[int]:
 @contextmanager
 def _told(journal: Journal, ctx: JobContext, serial: str) -> Iterator[None]:
     """Journals a run: its start, and how it ends."""
-    run = {"kind": ctx.task, "serial": serial, "attempt": ctx.attempt, "fence": ctx.fence}
+    run = {"kind": ctx.task, "serial": serial, "attempt": ctx.attempt, "fence": ctx.fence, "lock": ctx.lock_key or ""}
     journal.write("start", ctx.job_id, **run, deliveries=ctx.deliveries)
     try:
         yield
     except asyncio.CancelledError:
         journal.write("cancelled", ctx.job_id, **run)
+        raise
+    except Snooze:
+        journal.write("snoozed", ctx.job_id, **run)
         raise
     except BaseException as error:
         journal.write("raised", ctx.job_id, **run, error=type(error).__name__)
@@ -46,6 +64,8 @@ def _told(journal: Journal, ctx: JobContext, serial: str) -> Iterator[None]:
 def register(runner: TaskRunner, journal: Journal, max_retry: int) -> None:
     """Registers all tasks and hooks."""
     _register_lasting(runner, journal)
+    _register_locked(runner, journal, max_retry)
+    _register_limited(runner, journal)
     _register_failing(runner, journal, max_retry)
     _register_deadly(runner, journal)
 
@@ -89,6 +109,54 @@ def _register_lasting(runner: TaskRunner, journal: Journal) -> None:
         with _told(journal, ctx, serial):
             time.sleep(seconds)
         return _token(ctx)
+
+
+def _register_locked(runner: TaskRunner, journal: Journal, max_retry: int) -> None:
+    """Tasks of which never two of one key run at once, whatever their names and queues are."""
+
+    async def sleep(ctx: JobContext, serial: str, key: str, seconds: float) -> list[int]:
+        with _told(journal, ctx, serial):
+            await asyncio.sleep(seconds)
+        return _token(ctx)
+
+    runner.task(name="locked", lock_key=lock_of)(sleep)
+    runner.task(name="dropped", lock_key=lock_of)(sleep)
+    runner.task(name="elsewhere", lock_key=lock_of, queue=ELSEWHERE)(sleep)
+    if runner.settings.partitions == 1:
+        runner.task(name="solitary", lock_key=lock_of, unique=True, unique_key=lambda serial, key, seconds: key)(sleep)
+        name, count = LIMITS["both"]
+        runner.task(name="both", lock_key=lock_of, limit=Limit(count, key=name))(sleep)
+
+    @runner.task(lock_key=lock_of, max_retry=max_retry, backoff=Backoff.constant(RETRY_AFTER))
+    async def relocked(ctx: JobContext, serial: str, key: str, failures: int) -> list[int]:
+        with _told(journal, ctx, serial):
+            await asyncio.sleep(0.01)
+            if ctx.attempt <= failures:
+                raise ValueError("not yet")
+        return _token(ctx)
+
+    @runner.task(lock_key=lock_of)
+    async def snoozing(ctx: JobContext, serial: str, key: str, until: float) -> list[int]:
+        """Puts itself off until a wall time."""
+        with _told(journal, ctx, serial):
+            await asyncio.sleep(0.01)
+            if time.time() < until:
+                raise Snooze(SNOOZE)
+        return _token(ctx)
+
+
+def _register_limited(runner: TaskRunner, journal: Journal) -> None:
+    """Tasks of which only so many run at once, or start in a time."""
+
+    async def sleep(ctx: JobContext, serial: str, seconds: float) -> list[int]:
+        with _told(journal, ctx, serial):
+            await asyncio.sleep(seconds)
+        return _token(ctx)
+
+    name, count = LIMITS["limited"]
+    runner.task(name="limited", limit=Limit(count, key=name))(sleep)
+    runner.task(name="sharing", limit=Limit(count, key=name), queue=ELSEWHERE)(sleep)
+    runner.task(name="rated", rate_limit=RATED)(sleep)
 
 
 def _register_failing(runner: TaskRunner, journal: Journal, max_retry: int) -> None:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from taskrunner import TaskRunner
-from tests.chaos import tasks
+from tests.chaos import standstills, tasks
 from tests.chaos.journal import Journal
 
 LOG_FORMAT = "%(created).6f %(levelname)s %(name)s %(message)s"
@@ -23,7 +23,13 @@ def main() -> None:
     tasks.register(runner, journal, int(os.environ["CHAOS_MAX_RETRY"]))
     runner.on_startup(lambda: journal.write("worker up"))
     runner.on_shutdown(lambda: journal.write("worker down"))
-    asyncio.run(runner.run())
+    asyncio.run(_consume(runner, journal))
+
+
+async def _consume(runner: TaskRunner, journal: Journal) -> None:
+    watch = asyncio.create_task(standstills.watch(journal))
+    await runner.run()
+    watch.cancel()
 
 
 if __name__ == "__main__":

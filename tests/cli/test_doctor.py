@@ -90,7 +90,15 @@ async def test_jobs_that_are_cut_off_are_a_problem_until_they_are_repaired(
     mended = command("doctor", "app:runner", "--repair", "--json")
     assert await mended.ended() == 0
     told = json.loads(mended.out[0])
-    assert told["repaired"] == {"readded": 1, "orphaned": 1, "consumers": 0, "unique": 1, "counts": 1, "busy": []}
+    assert told["repaired"] == {
+        "readded": 1,
+        "orphaned": 1,
+        "consumers": 0,
+        "unique": 1,
+        "seats": 0,
+        "counts": 1,
+        "busy": [],
+    }
     assert {one["check"] for one in told["findings"] if one["level"] != "ok"} <= {"persistence", "memory"}
     with pytest.raises(JobFailed) as failed:
         await jobs[1].result(timeout=10)

@@ -154,3 +154,46 @@ async def test_finished_entries_that_are_kept_never_run_again_whatever_the_docto
     by_url = make_runner()
     assert (await mend(by_url, certain=False)).readded == 0
     assert (await findings(by_url, certain=False))["orphans"][0] == "ok"
+
+
+@pytest.mark.leaves("dead")
+async def test_seats_of_jobs_that_are_gone_are_freed_and_no_others(
+    runner: TaskRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
+) -> None:
+    locked = runner.declare("work").with_options(lock_key="k{n}")
+    jobs = [await locked.dispatch(n=n) for n in range(450)]
+    await redis_client.hdel(keys.live, *[job.id for job in jobs[:400]])
+    await redis_client.delete(keys.queue("default").stream)
+    await redis_client.hdel(keys.live, jobs[449].id)
+    level, text = (await findings(runner))["seats"]
+    assert (level, text.partition(" of ")[0]) == ("warning", "401 seats")
+    left = [key async for key in redis_client.scan_iter(match=keys.lease("*"), count=1000)]
+    assert len(left) == 450
+    done = await mend(runner)  # its audit ends those whose entry is gone
+    assert (done.orphaned, done.seats) == (49, 450)
+    assert "seats" not in await findings(runner)
+    assert not [key async for key in redis_client.scan_iter(match=keys.lease("*"), count=1000)]
+
+
+@pytest.mark.leaves("stream:default", "live", "letters:", "tallies:", "parked:", "lease:")
+async def test_jobs_that_wait_for_others_for_more_than_an_hour_are_spoken_of(
+    runner: TaskRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
+) -> None:
+    locked = runner.declare("work").with_options(lock_key="k")
+    jobs = [await locked.dispatch(n=n) for n in range(4)]
+    assert "blocked" not in await findings(runner)
+    parked = f"{keys.prefix}parked:default"
+    await redis_client.zincrby(parked, -3_601_000, jobs[1].id)
+    await redis_client.zincrby(parked, -3_601_000, jobs[2].id)
+    level, text = (await findings(runner))["blocked"]
+    assert (level, text.partition(":")[0]) == ("warning", "2 jobs in default")
+
+
+@pytest.mark.leaves("stream:default", "live", "rate:")
+async def test_a_rate_without_an_end_is_named(
+    runner: TaskRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
+) -> None:
+    await redis_client.zadd(f"{keys.prefix}rate:{'0' * 32}", {"": 1.0})
+    level, text = (await findings(runner))["expiry"]
+    assert level == "warning"
+    assert f"rate:{'0' * 32}" in text

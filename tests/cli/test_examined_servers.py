@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from taskrunner import TaskRunner
+from taskrunner import LimitReached, TaskRunner
 from taskrunner.durability import Durability
 from taskrunner.store import examine_server
 from taskrunner.store.examine import Subject, examine
@@ -162,6 +162,11 @@ async def test_the_rights_that_the_readme_names_are_enough(own_server: Server, m
         async with own_server.client() as client:
             await client.delete("taskrunner:{shop.0}:letters:default")
         await later.wait(timeout=20)
+        limiter = runner.limiter("places", limit=1, timeout=60)
+        async with limiter.slot("one"):
+            with pytest.raises(LimitReached):
+                await limiter.slot("two", wait=0.1).__aenter__()
+            assert [one.id for one in await limiter.holders()] == ["one"]
         found = await findings(runner)
         assert found["rights"] == ("ok", "the user may do all that is needed")
         assert found["orphans"][0] == "ok"

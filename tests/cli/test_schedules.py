@@ -43,6 +43,16 @@ async def test_they_are_listed_by_name(ask: Ask, scheduled: TaskRunner, namespac
     assert datetime.fromisoformat(second["next_fire"]) > datetime.now(UTC)
 
 
+async def test_a_lock_key_is_shown_where_there_is_one(ask: Ask, scheduled: TaskRunner) -> None:
+    assert "lock key" not in " ".join((await ask("schedules")).out)
+    await scheduled.schedule("locked", scheduled.tasks["send"].job(), every=60, lock_key="customer-7")
+    lines = (await ask("schedules", COLUMNS="200")).out
+    [head] = [line for line in lines if line.startswith("name")]
+    [locked] = [line for line in lines if line.startswith("locked")]
+    assert head.index("lock key") == locked.index("customer-7")
+    await scheduled.unschedule("locked")
+
+
 async def test_those_of_a_runner_are_listed(command: Start, scheduled: TaskRunner) -> None:
     asked = command("schedules", "app:runner", "--json")
     assert await asked.ended() == 0

@@ -26,6 +26,8 @@ class Mixture:
             "retrying": [tasks.flaky.job(n) for n in some],
             "delayed": [tasks.quick.with_options(delay=0.1 * n).job(n) for n in some],
             "unique": [tasks.quick.with_options(unique=True, unique_key=f"key-{n}").job(n) for n in some],
+            "locked": [tasks.quick.with_options(lock_key=f"lock-{n % 2}").job(n) for n in some],
+            "locked and retrying": [tasks.flaky.with_options(lock_key=f"lock-{n % 2}").job(n) for n in some],
             "dispatching": [tasks.relay.job(n) for n in some],
         }
 
@@ -44,7 +46,7 @@ class Mixture:
 
     async def check(self, client: redis.asyncio.Redis) -> None:
         """Each was recorded once, and nothing is left of any. When no worker is there any more."""
-        for task, count in (("quick", 4 * COUNT), ("flaky", COUNT), ("relay", COUNT)):
+        for task, count in (("quick", 5 * COUNT), ("flaky", 2 * COUNT), ("relay", COUNT)):
             figures = await self._fleet.figures(task)
             assert (figures.succeeded, figures.failed, figures.waiting) == (count, 0, 0), task
         assert not await leftovers(client, self._fleet.namespace)

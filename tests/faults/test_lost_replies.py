@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from taskrunner.store.scripts import BEAT, DISPATCH, FETCH, PROMOTE, RECLAIM, SETTLE, Script
+from taskrunner.store.scripts import BEAT, DISPATCH, FETCH, PROMOTE, RECLAIM, SCHEDULE, SETTLE, Script
 from tests.faults.proxy import Proxy
 from tests.faults.workshop import Fleet
 from tests.servers import Server
@@ -197,6 +197,18 @@ async def test_jobs_that_were_taken_over_in_a_reply_that_got_lost_are_found_and_
     assert loss.lost == 1
     [run] = fleet.journal.lines("start")[1:]
     assert run.deliveries == 2, "it lay there for another reservation, and that was counted as a crash"
+
+
+async def test_schedules_whose_deletion_gets_no_reply_are_deleted_and_counted_once(proxy: Proxy, fleet: Fleet) -> None:
+    runner, tasks = fleet.runner, fleet.tasks
+    for name, task in (("one", tasks.quick), ("two", tasks.hold)):
+        await runner.schedule(name, task.job("gate"), every=1000, lock_key="k")
+    loss = proxy.lose(SCHEDULE.sha)
+    assert await runner.delete_schedule(lock_key="k") == 2
+    assert loss.lost == 1
+    assert await runner.schedules() == []
+    await runner.schedule("again", tasks.quick.job(1), every=1000, lock_key="k")
+    assert await runner.unschedule("again")
 
 
 async def test_a_network_that_swallows_everything_for_a_while_costs_no_job(

@@ -15,7 +15,7 @@ from typing import Any
 
 import redis.asyncio
 
-from taskrunner import Backoff, JobContext, TaskRunner, TaskStats
+from taskrunner import Backoff, JobContext, Limit, TaskRunner, TaskStats
 from taskrunner.store.keys import Keyspace, PartitionKeys
 from taskrunner.worker import inventory
 from tests.faults.rude import Rude
@@ -23,6 +23,8 @@ from tests.programs import Program
 from tests.waiting import eventually
 
 POLL = 0.01
+FEW = 3
+"""How many of the limited tasks may run at once."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Line:
     attempt: int
     deliveries: int
     at: float
+    fence: int
 
 
 class Journal:
@@ -46,7 +49,7 @@ class Journal:
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(self, event: str, job: JobContext) -> None:
-        line = [event, job.job_id, os.getpid(), job.attempt, job.deliveries, time.monotonic()]
+        line = [event, job.job_id, os.getpid(), job.attempt, job.deliveries, time.monotonic(), job.fence]
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
     def lines(self, *events: str, job: str = "", pid: int = 0) -> list[Line]:
@@ -95,14 +98,14 @@ class Workshop:
             journal.write("end", ctx)
             return job.id
 
-        @runner.task
         async def nap(ctx: JobContext, seconds: float) -> int:
             journal.write("start", ctx)
             await asyncio.sleep(seconds)
             journal.write("end", ctx)
             return os.getpid()
 
-        @runner.task
+        sip = runner.task(name="sip", limit=Limit(FEW))(nap)
+
         async def hold(ctx: JobContext, gate: str) -> int:
             """Runs until its gate is open, for all or for its process."""
             journal.write("start", ctx)
@@ -118,6 +121,8 @@ class Workshop:
                 self._holding -= 1
             journal.write("end", ctx)
             return os.getpid()
+
+        limited = runner.task(name="limited", limit=Limit(FEW))(hold)
 
         @runner.task
         async def block(ctx: JobContext, gate: str) -> int:
@@ -140,8 +145,14 @@ class Workshop:
             journal.write("start", ctx)
             os._exit(code)
 
-        self.quick, self.nap, self.hold, self.block, self.block_for, self.die = quick, nap, hold, block, block_for, die
-        self.flaky, self.relay = flaky, relay
+        self.quick, self.nap, self.sip, self.hold, self.limited = (
+            quick,
+            runner.task(nap),
+            sip,
+            runner.task(hold),
+            limited,
+        )
+        self.block, self.block_for, self.die, self.flaky, self.relay = block, block_for, die, flaky, relay
         self.rude = Rude(runner, folder, journal.write, is_open)
 
     def open_gate(self, gate: str, pid: int = 0) -> None:

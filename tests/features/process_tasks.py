@@ -124,3 +124,7 @@ def write(path: str, text: str) -> None:
 
 def save(ctx: JobContext) -> None:
     asyncio.run(ctx.save(1))
+
+
+def lock(ctx: JobContext, n: int) -> tuple[str | None, int]:
+    return ctx.lock_key, ctx.fence

@@ -13,7 +13,18 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from taskrunner import Backoff, PayloadError, QueueBusy, QueueConflict, Task, TaskOptionError, TaskRunner, UnknownTask
+from taskrunner import (
+    Backoff,
+    Limit,
+    PayloadError,
+    QueueBusy,
+    QueueConflict,
+    Rate,
+    Task,
+    TaskOptionError,
+    TaskRunner,
+    UnknownTask,
+)
 from tests.features.untouched import refused, untouched
 
 pytestmark = pytest.mark.leaves("due:", "letters:", "retrying:", "tallies:", "live", "stream:default", "unique:")
@@ -44,6 +55,10 @@ DISPATCH: dict[str, list[Any]] = {
     "headers": [5, "a=b", ["a"], {"a": 1}, {1: "a"}, {"a": None}, {"a": "x" * 9000}, None],
     "priority": ["urgent", "", "HIGH", "high ", 1, None, True, b"high", ["high"]],
     "max_wait": [*DURATIONS, *NO_DURATIONS],
+    "lock_key": [
+        *("", "x" * 1001, "x" * 1_000_000, "\ud800", 5, b"key", ["key"], True),
+        *("{", "}", "{}", "{0}", "{n", "{n}}", "{n.__class__}", "{n._x}", "{n:{n}}", "{n!x}", "{n m}"),
+    ],
     "durability": ["disk", "", "MEMORY", 1, True, None],
 }
 """Option of a dispatch → what it can't be."""
@@ -55,6 +70,9 @@ TASK: dict[str, list[Any]] = {
     "reservation_timeout": [*DURATIONS, *NO_DURATIONS, 0],
     "unique_key": [5, b"key", True],
     "concurrency": [0, -1, 1.5, math.nan, math.inf, 2**53 + 1, "2", True],
+    "mode": ["both", "", "Locked", None, True, 5, b"locked", ["any"]],
+    "limit": [3, 0, "3", True, (3, "key"), {"count": 3}, Rate(3, per=1)],
+    "rate_limit": [3, 0.5, "100/60", True, (100, 60), {"count": 3}, Limit(3)],
     "pool": ["gevent", "", "Process", None, True, 5, b"thread"],
     "on_start": [5, "hook", [print]],
     "on_success": [5, "hook"],
@@ -72,12 +90,13 @@ TASK: dict[str, list[Any]] = {
             "unique_for",
             "priority",
             "max_wait",
+            "lock_key",
         )
     },
 }
 """Option of a task → what it can't be."""
 
-UNKNOWN = ["max_retries", "Delay", "", "lock", "dealy", "countdown", "eta"]
+UNKNOWN = ["max_retries", "Delay", "", "lock", "dealy", "countdown", "eta", "locked", "rate", "limits"]
 
 
 def cases(table: dict[str, list[Any]]) -> list[Any]:

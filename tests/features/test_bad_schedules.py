@@ -110,7 +110,7 @@ async def test_a_name_that_can_not_be_is_refused(
         await refused(lambda: runner.schedule(name, runner.declare("work").job(), every=60), ScheduleError, "name")
 
 
-@pytest.mark.parametrize("key", ["x" * 201, "a\nb", "\x00", 7, True, b"key"], ids=ascii)
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\nb", "\x00", 7, True, b"key"], ids=ascii)
 async def test_a_lock_key_that_can_not_be_is_refused(
     runner: TaskRunner, redis_client: redis.asyncio.Redis, namespace: str, key: Any
 ) -> None:
@@ -119,6 +119,7 @@ async def test_a_lock_key_that_can_not_be_is_refused(
             lambda: runner.schedule("mine", runner.declare("work").job(), every=60, lock_key=key),
             ScheduleError, "lock_key",
         )  # fmt: skip
+        await refused(lambda: runner.delete_schedule(lock_key=key), ScheduleError, "lock_key")
 
 
 @pytest.mark.parametrize("spec", ["work", None, 5, print, {"task": "work"}], ids=ascii)

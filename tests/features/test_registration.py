@@ -100,7 +100,7 @@ def test_a_name_in_place_of_the_function_is_explained(runner: TaskRunner, what: 
         runner.task(what)
 
 
-@pytest.mark.parametrize("option", ["max_retries", "lock_key", "delay", "id", "prio", "headers"])
+@pytest.mark.parametrize("option", ["max_retries", "lock_keys", "delay", "id", "prio", "headers"])
 def test_an_option_that_a_task_can_not_have_is_refused_with_those_it_can(runner: TaskRunner, option: str) -> None:
     with pytest.raises(TaskOptionError, match=rf"'{option}' here; there are .*max_retry.*unique_key"):
         runner.task(**{option: 1})(add)  # type: ignore[call-overload]

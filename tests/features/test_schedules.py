@@ -19,7 +19,6 @@ from taskrunner import (
     NotFound,
     PayloadError,
     ScheduleError,
-    ScheduleExists,
     TaskOptionError,
     TaskRunner,
     current_job,
@@ -273,18 +272,6 @@ async def test_an_id_or_an_instant_of_its_own_can_not_be_scheduled(runner: TaskR
     with pytest.raises(PayloadError):
         await runner.schedule("s", work.job(object()), every=5)
     assert await runner.schedules() == []
-
-
-async def test_one_schedule_per_task_and_lock_key(runner: TaskRunner) -> None:
-    work, other = runner.declare("work"), runner.declare("other")
-    await runner.schedule("a", work.job(1), every=60, lock_key="k")
-    with pytest.raises(ScheduleExists, match="'a' has the lock key 'k'"):
-        await runner.schedule("b", work.job(2), every=60, lock_key="k")
-    await runner.schedule("b", other.job(2), every=60, lock_key="k")
-    await runner.schedule("a", work.job(3), every=61, lock_key="k")
-    assert await runner.unschedule("a")
-    await runner.schedule("c", work.job(2), every=60, lock_key="k")
-    assert [one.name for one in await runner.schedules()] == ["b", "c"]
 
 
 async def test_pause_and_resume_fire_nothing_of_the_pause(

@@ -19,10 +19,8 @@ from taskrunner import (
     JobEvent,
     TaskRunner,
 )
-from taskrunner.worker import executor
 from tests.faults.fixtures import own_server
 from tests.guide.references import every, is_there
-from tests.guide.states import quiet, tick
 from tests.servers import Server
 from tests.waiting import eventually
 
@@ -32,9 +30,8 @@ MakeRunner = Callable[..., TaskRunner]
 HERE = "guide/test_lockq_checklist.py::"
 SCHEDULES = "guide/test_lockq_schedules.py::"
 OPERATION = "guide/test_lockq_operation.py::"
-
-LOCKS = {5, 6, 7, 8, 9}
-"""Locks and handler modes, which are not part of this version."""
+LOCKS = "guide/test_lockq_locks.py::"
+HOLDERS = "faults/test_lock_holders.py::"
 
 PROMISES: dict[str, tuple[str, ...]] = {
     "1 what is left out has a default; here a zero can be asked for, too": (
@@ -46,11 +43,33 @@ PROMISES: dict[str, tuple[str, ...]] = {
         "features/test_bad_input.py::test_an_option_of_a_dispatch_that_can_not_be_is_refused_and_nothing_is_written",
         "faults/test_clocks.py::test_a_delayed_job_comes_by_the_clock_of_the_server",
     ),
-    "3 a producer needs no handler": (
+    "3 a job has a lock key or none, here in the same queue; a producer needs no handler": (
+        LOCKS + "test_a_producer_without_a_handler_gives_a_job_a_lock_key_or_none",
         "features/test_registration.py::test_a_task_that_lives_elsewhere_is_declared_and_dispatched_by_name",
     ),
     "4 first in, first out; what waits for its time is counted apart and never early": (
         HERE + "test_jobs_run_in_the_order_of_their_dispatch_and_what_is_delayed_is_counted_apart",
+    ),
+    "5 at most one job of a lock key runs at a time, over all processes and tasks; other keys run beside it": (
+        LOCKS + "test_jobs_of_a_key_are_alone_over_processes_and_tasks_and_those_of_others_run_beside_them",
+        "features/test_locks.py::test_jobs_of_one_key_run_one_at_a_time_in_their_order_over_two_tasks_and_runners",
+        "features/test_locks.py::test_many_keys_over_two_runners_and_any_number_of_partitions",
+    ),
+    "6 a lock is taken in the step that lets a job run, and only that run frees it": (
+        LOCKS + "test_only_the_end_of_its_holder_frees_a_key",
+        "features/test_locks.py::test_a_job_that_waits_for_its_time_or_in_a_paused_queue_holds_no_key",
+        HOLDERS + "test_the_late_outcome_of_a_frozen_holder_frees_nobodys_lock",
+    ),
+    "7 a job whose key is held is not waited for; here it takes its place in line, however many there are": (
+        "features/test_locks.py::test_a_job_waits_as_blocked_takes_no_slot_and_shows_its_key",
+        LOCKS + "test_a_thousand_jobs_of_a_held_key_keep_none_of_another_key_from_running",
+    ),
+    "8 a handler serves jobs with a key, those without, or both; what none serves stays": (
+        LOCKS + "test_a_job_that_no_handlers_mode_serves_waits_for_one_that_does",
+        "features/test_locks.py::test_each_handler_serves_the_jobs_of_its_mode",
+    ),
+    "9 two run at once of a task in a process; here as many as there are slots": (
+        LOCKS + "test_one_task_runs_as_many_jobs_at_once_as_there_are_slots_locked_or_not",
     ),
     "10 a handler has a deadline, here its timeout; a stop does not cancel what runs": (
         "features/test_timeouts.py::test_a_run_over_its_timeout_is_cancelled_and_fails_with_job_timeout",
@@ -61,7 +80,8 @@ PROMISES: dict[str, tuple[str, ...]] = {
         HERE + "test_the_default_backoff_is_quadratic_up_to_five_minutes",
         "features/test_retries.py::test_max_retry_counts_the_runs_after_the_first",
     ),
-    "12 while a job waits for its retry others overtake it": (
+    "12 while a job waits for its retry its key is free, and others overtake it": (
+        LOCKS + "test_others_of_the_key_overtake_a_job_that_waits_for_its_retry",
         HERE + "test_others_overtake_a_job_that_waits_for_its_retry",
     ),
     "13 a job without a retry left is a dead letter with its error and instant, and does not expire": (
@@ -75,6 +95,7 @@ PROMISES: dict[str, tuple[str, ...]] = {
     ),
     "15 one repeat per task and lock key; without a key, here, the name is what there is one of": (
         SCHEDULES + "test_there_is_one_schedule_per_task_and_lock_key",
+        "features/test_locks.py::test_the_lock_key_of_a_schedule_is_that_of_its_jobs",
     ),
     "16 a repeat's next run begins with no attempts spent; here a retry does not move the next tick": (
         SCHEDULES + "test_a_tick_that_fails_is_retried_and_the_next_one_begins_anew",
@@ -82,15 +103,18 @@ PROMISES: dict[str, tuple[str, ...]] = {
     "17 a repeat that fails for good is a dead letter; here its schedule goes on": (
         SCHEDULES + "test_a_tick_that_fails_for_good_is_a_dead_letter_and_the_schedule_goes_on",
     ),
-    "18 deleting takes a job out of everything; what is not there is no error": (
+    "18 deleting takes a job out of everything, and frees no lock but its own; what is not there is no error": (
         OPERATION + "test_deleting_takes_a_job_out_of_whatever_it_is_in",
+        LOCKS + "test_only_the_end_of_its_holder_frees_a_key",
     ),
-    "19 a repeat is removed, here by its name; whether there was one is told, and no name is an error": (
+    "19 repeats are deleted by their lock key, here also by name; how many there were is told, no key is an error": (
+        SCHEDULES + "test_the_schedules_of_a_lock_key_are_deleted_by_it_and_none_is_no_error",
         SCHEDULES + "test_a_schedule_that_was_removed_fires_no_more_and_its_name_is_free",
     ),
     "20 a dead letter runs again from the start, now, in its own queue; an equal job that lives prevents it": (
         OPERATION + "test_a_dead_letter_that_is_run_again_begins_anew_in_its_own_queue",
         OPERATION + "test_a_dead_letter_stays_when_an_equal_job_has_taken_its_key",
+        "features/test_locks.py::test_a_dead_letter_that_runs_again_waits_for_its_key",
     ),
     "21 what is due, what waits, what is dead: by task and queue, here also for tasks that this process never saw": (
         OPERATION + "test_counts_are_by_task_and_queue_for_any_process_and_what_runs_is_a_state_of_its_own",
@@ -112,10 +136,11 @@ PROMISES: dict[str, tuple[str, ...]] = {
         HERE + "test_stopping_and_closing_twice_is_safe",
     ),
     "26 a worker without handlers, here, discards nothing": (
-        HERE + "test_a_worker_without_handlers_discards_neither_jobs_nor_schedules",
+        SCHEDULES + "test_a_worker_without_handlers_discards_neither_jobs_nor_schedules",
     ),
-    "27 with healthy workers each job runs exactly once": (
-        HERE + "test_with_healthy_workers_every_job_and_every_tick_runs_exactly_once",
+    "27 64 keys that repeat never overlap; with healthy workers each job runs exactly once": (
+        LOCKS + "test_sixty_four_keys_that_repeat_never_overlap_and_jobs_beside_them_run_exactly_once",
+        SCHEDULES + "test_with_healthy_workers_every_job_and_every_tick_runs_exactly_once",
         "faults/test_schedule_faults.py::test_eight_runners_that_are_killed_and_restarted_fire_each_tick_exactly_once",
     ),
 }
@@ -124,12 +149,24 @@ WEAKNESSES: dict[str, tuple[str, ...]] = {
     "W1 a crash loses what ran": (
         "faults/test_killed_workers.py::test_a_killed_workers_jobs_run_elsewhere_and_its_finished_ones_do_not_run_again",
     ),
+    "W2 a run over its time has lost its lock, and nothing tells it from its successor": (
+        LOCKS + "test_a_run_of_several_reservations_keeps_its_key",
+        "faults/test_lost_seats.py::test_without_a_server_runs_that_hold_a_lock_are_cut_in_time_and_the_others_go_on",
+        "faults/test_lost_seats.py::"
+        "test_a_run_that_was_frozen_for_too_long_is_cut_when_it_wakes_and_its_fence_is_the_smaller_one",
+    ),
     "W3 a run over its time that fails leaves a dead letter without its payload": (
         OPERATION + "test_a_run_over_its_time_leaves_a_dead_letter_that_can_be_run_again",
     ),
     "W4 putting aside and letting go are two steps, and by two clocks": (
         "store/test_settle_script.py::test_a_retry_waits_with_its_next_attempt",
+        LOCKS + "test_others_of_the_key_overtake_a_job_that_waits_for_its_retry",
+        "faults/test_torn_admissions.py::test_a_line_goes_on_in_order_when_what_hands_the_lock_on_is_lost",
+        HOLDERS + "test_when_a_worker_dies_at_any_point_the_line_goes_on_in_order",
         "faults/test_clocks.py::test_nothing_is_measured_by_the_clock_of_a_worker",
+    ),
+    "W5 a hundred jobs of a held key in front hold up those behind them": (
+        LOCKS + "test_a_thousand_jobs_of_a_held_key_keep_none_of_another_key_from_running",
     ),
     "W6 not for a cluster; scripts that a restart forgot are never sent again": (
         "store/test_keys.py::test_all_keys_of_a_partition_are_in_one_slot_whatever_the_users_names_are",
@@ -143,9 +180,10 @@ WEAKNESSES: dict[str, tuple[str, ...]] = {
         "features/test_nasty_errors.py::test_in_a_plain_function",
         HERE + "test_a_zero_is_a_zero_and_no_default",
     ),
-    "W8 what nobody handles is thrown away; dead letters can't be looked at; no results, no status, only polling": (
-        HERE + "test_a_worker_without_handlers_discards_neither_jobs_nor_schedules",
+    "W8 what nobody handles is thrown away; a deleted job's lock is free while it runs; no results, only polling": (
+        SCHEDULES + "test_a_worker_without_handlers_discards_neither_jobs_nor_schedules",
         OPERATION + "test_deleting_a_running_job_ends_its_run",
+        LOCKS + "test_the_key_of_a_deleted_job_is_held_until_its_run_has_ended",
         OPERATION + "test_only_a_dead_letter_is_run_again",
         OPERATION + "test_dead_letters_are_listed_looked_at_and_purged",
         "features/test_results.py::test_plain_data_comes_back_as_it_was",
@@ -153,14 +191,6 @@ WEAKNESSES: dict[str, tuple[str, ...]] = {
         "features/test_due_times.py::test_a_job_that_comes_due_on_an_idle_worker_starts_without_a_tick",
     ),
 }
-
-LOCK_WEAKNESSES = {2, 5}
-
-
-@pytest.fixture
-def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a worker doesn't know comes back at once."""
-    monkeypatch.setattr(executor, "UNKNOWN_WAIT", (0.05, 0.1))
 
 
 async def test_a_zero_is_a_zero_and_no_default(make_runner: MakeRunner) -> None:
@@ -289,62 +319,6 @@ async def test_stopping_and_closing_twice_is_safe(make_runner: MakeRunner) -> No
         await runner.aclose()
 
 
-async def test_a_worker_without_handlers_discards_neither_jobs_nor_schedules(
-    make_runner: MakeRunner, soon_again: None
-) -> None:
-    idle, knowing, ran = make_runner(), make_runner(), list[str]()
-    work = idle.declare("work")
-    await idle.schedule("repeat", work.job("tick"), every=0.2)
-    async with idle.start():
-        job = await work.dispatch("job")
-        await eventually(lambda: put_aside(idle))
-        assert [one.name for one in await idle.schedules()] == ["repeat"]
-    assert await idle.dead_letters.count() == 0
-
-    @knowing.task(name="work")
-    async def handle(what: str) -> str:
-        ran.append(what)
-        return what
-
-    async with knowing.start():
-        assert await knowing.job(job.id).result(timeout=20) == "job"
-        await eventually(lambda: "tick" in ran)
-        await knowing.unschedule("repeat")
-        await eventually(lambda: quiet(knowing))
-
-
-async def put_aside(runner: TaskRunner) -> bool:
-    return (await runner.stats()).scheduled >= 2
-
-
-async def test_with_healthy_workers_every_job_and_every_tick_runs_exactly_once(make_runner: MakeRunner) -> None:
-    runners, ran = [make_runner() for _ in range(3)], list[str]()
-
-    async def work(ctx: JobContext) -> None:
-        ran.append(ctx.job_id)
-
-    tasks = [runner.task(work) for runner in runners]
-    jobs = await runners[0].dispatch_many([tasks[0].job() for _ in range(300)])
-    for n in range(8):
-        await runners[n % 3].schedule(f"repeat {n}", tasks[0].job(), every=0.1, catch_up="all")
-    async with runners[0].start(), runners[1].start(), runners[2].start():
-        await eventually(lambda: min_ticks(ran) >= 5)
-        for n in range(8):
-            await runners[0].unschedule(f"repeat {n}")
-        for job in jobs:
-            await job.wait(timeout=20)
-        await eventually(lambda: quiet(runners[0]))
-    assert len(ran) == len(set(ran))
-    assert {job.id for job in jobs} <= set(ran)
-    for n in range(8):
-        ticks = sorted(tick(id) for id in ran if id.startswith(f"repeat {n}@"))
-        assert ticks == list(range(ticks[0], ticks[-1] + 1, 100))
-
-
-def min_ticks(ran: list[str]) -> int:
-    return min(sum(id.startswith(f"repeat {n}@") for id in ran) for n in range(8))
-
-
 # -- the table ------------------------------------------------------------------------------------------------------
 
 
@@ -354,5 +328,5 @@ def test_the_tests_that_are_named_here_exist(reference: str) -> None:
 
 
 def test_no_promise_is_left_out() -> None:
-    assert {int(line.split()[0]) for line in PROMISES} == set(range(1, 28)) - LOCKS
-    assert {line.split()[0] for line in WEAKNESSES} == {f"W{n}" for n in range(1, 9) if n not in LOCK_WEAKNESSES}
+    assert {int(line.split()[0]) for line in PROMISES} == set(range(1, 28))
+    assert {line.split()[0] for line in WEAKNESSES} == {f"W{n}" for n in range(1, 9)}

@@ -15,6 +15,7 @@ from taskrunner import (
     ScheduleExists,
     TaskRunner,
 )
+from taskrunner.worker import executor
 from tests.guide.states import dead, failing, quiet, tick
 from tests.waiting import eventually
 
@@ -151,3 +152,82 @@ async def test_a_schedule_that_was_removed_fires_no_more_and_its_name_is_free(ru
         await eventually(lambda: quiet(runner))
     assert set(ran[done:]) == {2}
     assert await runner.schedules() == []
+
+
+async def test_the_schedules_of_a_lock_key_are_deleted_by_it_and_none_is_no_error(runner: TaskRunner) -> None:
+    work, other = runner.declare("work"), runner.declare("other")
+    with pytest.raises(ScheduleError, match="lock_key must be"):
+        await runner.delete_schedule(lock_key="")
+    assert await runner.delete_schedule(lock_key="customer") == 0
+    await runner.schedule("one", work.job(), every=1000, lock_key="customer")
+    await runner.schedule("two", other.job(), every=1000, lock_key="customer")
+    await runner.schedule("three", work.job(), every=1000, lock_key="another")
+    assert await runner.delete_schedule(lock_key="customer") == 2
+    assert [schedule.name for schedule in await runner.schedules()] == ["three"]
+    await runner.schedule("four", work.job(), every=1000, lock_key="customer")
+    assert await runner.delete_schedule(lock_key="customer") + await runner.delete_schedule(lock_key="another") == 2
+
+
+# -- beside jobs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker doesn't know comes back at once."""
+    monkeypatch.setattr(executor, "UNKNOWN_WAIT", (0.05, 0.1))
+
+
+async def test_a_worker_without_handlers_discards_neither_jobs_nor_schedules(
+    make_runner: MakeRunner, soon_again: None
+) -> None:
+    idle, knowing, ran = make_runner(), make_runner(), list[str]()
+    work = idle.declare("work")
+    await idle.schedule("repeat", work.job("tick"), every=0.2)
+    async with idle.start():
+        job = await work.dispatch("job")
+        await eventually(lambda: put_aside(idle))
+        assert [one.name for one in await idle.schedules()] == ["repeat"]
+    assert await idle.dead_letters.count() == 0
+
+    @knowing.task(name="work")
+    async def handle(what: str) -> str:
+        ran.append(what)
+        return what
+
+    async with knowing.start():
+        assert await knowing.job(job.id).result(timeout=20) == "job"
+        await eventually(lambda: "tick" in ran)
+        await knowing.unschedule("repeat")
+        await eventually(lambda: quiet(knowing))
+
+
+async def put_aside(runner: TaskRunner) -> bool:
+    return (await runner.stats()).scheduled >= 2
+
+
+async def test_with_healthy_workers_every_job_and_every_tick_runs_exactly_once(make_runner: MakeRunner) -> None:
+    runners, ran = [make_runner() for _ in range(3)], list[str]()
+
+    async def work(ctx: JobContext) -> None:
+        ran.append(ctx.job_id)
+
+    tasks = [runner.task(work) for runner in runners]
+    jobs = await runners[0].dispatch_many([tasks[0].job() for _ in range(300)])
+    for n in range(8):
+        await runners[n % 3].schedule(f"repeat {n}", tasks[0].job(), every=0.1, catch_up="all")
+    async with runners[0].start(), runners[1].start(), runners[2].start():
+        await eventually(lambda: min_ticks(ran) >= 5)
+        for n in range(8):
+            await runners[0].unschedule(f"repeat {n}")
+        for job in jobs:
+            await job.wait(timeout=20)
+        await eventually(lambda: quiet(runners[0]))
+    assert len(ran) == len(set(ran))
+    assert {job.id for job in jobs} <= set(ran)
+    for n in range(8):
+        ticks = sorted(tick(id) for id in ran if id.startswith(f"repeat {n}@"))
+        assert ticks == list(range(ticks[0], ticks[-1] + 1, 100))
+
+
+def min_ticks(ran: list[str]) -> int:
+    return min(sum(id.startswith(f"repeat {n}@") for id in ran) for n in range(8))

@@ -13,8 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutants.guards import MUTANTS, Mutant
+from tests.mutants import guards, guards_seats
+from tests.mutants.guards import Mutant
 
+MUTANTS = guards.MUTANTS + guards_seats.MUTANTS
 ROOT = Path(__file__).parents[2]
 COPIED = ("taskrunner", "tests", "pyproject.toml")
 DEADLINE = 300.0

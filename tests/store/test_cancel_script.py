@@ -327,7 +327,7 @@ async def test_asked_again_after_a_lost_reply_it_answers_as_before(place: Place,
     store = await place.store()
     [link] = store.cancellation._links
     keys = [place.keys.batch("lost"), place.keys.live, place.keys.watchers, *place.names.all]
-    arguments = [1, 600, "default", place.keys.wake, place.keys.prefix, 60_000, 1, "job", 1]
+    arguments = [1, 600, "default", place.keys.wake, place.keys.prefix, 60_000, 1, 30_000, "job", 1]
     first = await link.run(CANCEL, keys, arguments)
     before = await place.everything()
     assert await link.run(CANCEL, keys, arguments) == first

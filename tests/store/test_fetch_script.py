@@ -51,6 +51,16 @@ async def test_no_more_than_the_room_comes_whatever_the_shares_say(place: Place)
     assert len(await fetched(reader, {"mail/high": 9, "mail": 9}, 4)) == 4
 
 
+async def test_what_goes_before_others_takes_the_places_that_they_give_up_in_their_order(place: Place) -> None:
+    reader = await filled(place, high=2, normal=9, low=9)
+    shares, way = {"mail": 4, "mail/low": 2}, {"mail/high": ["mail", "mail/low", "mail"]}
+    arrivals = await reader.fetch_shares(LANES, shares, 6, way)
+    ids = [one.envelope.id for one in arrivals]
+    assert ids == ["mail/high 0", "mail/high 1", "mail 0", "mail 1", "mail 2", "mail/low 0"]
+    arrivals = await reader.fetch_shares(LANES, shares, 6, way)
+    assert [one.queue for one in arrivals] == ["mail"] * 4 + ["mail/low"] * 2, "nothing went before them"
+
+
 async def test_it_does_not_wait_for_what_is_not_there(place: Place) -> None:
     reader = await filled(place)
     assert await fetched(reader, {"mail": 10}, 10) == []

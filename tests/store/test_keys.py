@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from taskrunner import Backoff, Job, JobContext, JobStatus, Snooze, TaskOptionError, TaskRunner
+from taskrunner import Backoff, Job, JobContext, JobStatus, Rate, Snooze, TaskOptionError, TaskRunner
 from taskrunner.features.unique import digest
+from taskrunner.needs import Permit, Seat
+from taskrunner.needs import digest as key_digest
 from taskrunner.options import NAME, name
 from taskrunner.store import keys as module
 from taskrunner.store.keys import EXPIRING, KINDS, PERMANENT, Keyspace
@@ -71,8 +74,24 @@ async def busy_run(runner: TaskRunner, seen: Callable[[], Any]) -> None:
     @runner.task
     async def tick() -> None: ...
 
+    @runner.task(lock_key="one")
+    async def locked() -> None:
+        while not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+
+    @runner.task(rate_limit=Rate(1, per=60))
+    async def rare() -> None: ...
+
+    limiter = runner.limiter("places", limit=1, timeout=60)
+
+    async def hold_a_slot() -> None:
+        async with limiter.slot("any"):
+            await go.wait()
+
     runner.on_long_queue(threshold=0.2)(lambda stats: None)
     async with runner.start():
+        slots = [asyncio.create_task(hold_a_slot()) for _ in range(2)]
         await runner.schedule("often", tick.job(), every=0.05, lock_key="one")
         await runner.pause("nobodys")
         jobs: list[Job[Any]] = [await task.dispatch() for task in (hold, bad, snooze, follow, follow)]
@@ -80,13 +99,19 @@ async def busy_run(runner: TaskRunner, seen: Callable[[], Any]) -> None:
         jobs.append(await snooze.with_options(delay=0.1, expires=0.01).dispatch())
         jobs.append(await snooze.with_options(delay=60).dispatch())
         assert await jobs[-1].cancel()
+        jobs += [await task.dispatch() for task in (locked, locked, rare, rare)]
+        await eventually(lambda: is_in(jobs[-4], JobStatus.RUNNING))
+        assert await jobs[-4].cancel(), "its run goes on"
+        await eventually(lambda: is_in(jobs[-1], JobStatus.SCHEDULED))
+        assert await jobs[-1].cancel()
+        jobs.append(await locked.with_options(lock_key="nobody else's").dispatch())
         waiting = [asyncio.create_task(job.wait(timeout=20)) for job in jobs]
         await eventually(lambda: is_in(jobs[1], JobStatus.RETRYING))
         for _ in range(10):
             await seen()
             await asyncio.sleep(0.03)
         go.set()
-        await asyncio.gather(*waiting)
+        await asyncio.gather(*waiting, *slots)
         await runner.unschedule("often")
         await runner.resume("nobodys")
         await eventually(lambda: nothing_to_do(runner))
@@ -185,6 +210,7 @@ def test_all_keys_of_a_partition_are_in_one_slot_whatever_the_users_names_are(
         of_ids = [keys.job(id), keys.unique(digest(id, key.encode())), keys.period(digest(id, key.encode()))]
         of_queue = keys.queue(queue).all
         fixed = [keys.live, keys.watchers, keys.queues, keys.workers, keys.worker_facts, keys.janitor, keys.leader]
+        fixed += [keys.outlived, *keys.needed(f"{Seat(key_digest('lock', key), 1)},{Permit('0' * 32, 1.0, 1)}")]
         slots = {key_slot(one.encode()) for one in [*of_ids, *of_queue, *fixed, keys.batch("c"), keys.wake]}
         assert slots == {key_slot(f"{namespace}.{number}".encode())}
 

@@ -20,7 +20,9 @@ from taskrunner import (
     JobInfo,
     JobSpec,
     JobStatus,
+    Limit,
     QueueStats,
+    Rate,
     Schedule,
     Task,
     TaskRunner,
@@ -38,6 +40,7 @@ async def plain(n: int, text: str = "") -> float:
 async def with_context(ctx: JobContext, n: int, *, flag: bool) -> str:
     assert_type(ctx.attempt, int)
     assert_type(ctx.fence, int)
+    assert_type(ctx.lock_key, str | None)
     assert_type(ctx.enqueued_at, datetime)
     return f"{n} {flag}"
 
@@ -51,6 +54,33 @@ def threaded(n: int) -> list[int]:
 def threaded_with_context(ctx: JobContext, n: int) -> None: ...
 
 
+def tenant(n: int) -> str:
+    return str(n)
+
+
+def tenant_or_none(n: int) -> str | None:
+    return str(n) if n else None
+
+
+@runner.task(lock_key="{n}", limit=Limit(3, key="tenant:{n}"), rate_limit=Rate(100, per=timedelta(minutes=1), burst=1))
+async def limited(n: int) -> str:
+    return str(n)
+
+
+@runner.task(lock_key=tenant_or_none, mode="locked", limit=Limit(3, tenant), rate_limit=Rate(5, 0.5, key=tenant))
+def locked(n: int) -> int:
+    return n
+
+
+runner.task(lock_key=5)  # type: ignore[call-overload]
+runner.task(limit=3)  # type: ignore[call-overload]
+runner.task(rate_limit=Limit(3))  # type: ignore[call-overload]
+runner.task(mode="both")  # type: ignore[call-overload]
+Limit("3")  # type: ignore[arg-type]
+Limit(3, tenant_or_none)  # type: ignore[arg-type]
+Rate(100)  # type: ignore[call-arg]
+
+
 @runner.task()
 async def nothing() -> None: ...
 
@@ -60,6 +90,10 @@ async def results() -> None:
     assert_type(await (await with_context.dispatch(1, flag=True)).result(timeout=5), str)
     assert_type(await (await threaded.dispatch(1)).result(), list[int])
     assert_type(await nothing.dispatch(), Job[None])
+    assert_type(await (await limited.dispatch(1)).result(), str)
+    assert_type(await (await locked.with_options(lock_key=None).dispatch(1)).result(), int)
+    assert_type(await (await locked.with_options(lock_key="{n}").dispatch(1)).result(), int)
+    assert_type((await (await locked.dispatch(1)).info()).lock_key, str | None)
     assert_type(await threaded_with_context.dispatch(1), Job[None])
 
 
@@ -105,6 +139,8 @@ async def options() -> None:
     await bound.dispatch(1, 2, 3)  # type: ignore[call-arg, arg-type]
     plain.with_options(unique="debounce", unique_for=5, max_wait=timedelta(minutes=1))
     plain.with_options(unique="newest")  # type: ignore[arg-type]
+    plain.with_options(lock_key=5)  # type: ignore[arg-type]
+    plain.with_options(limit=Limit(1))  # type: ignore[call-arg]
     plain.with_options(dealy=5)  # type: ignore[call-arg]
     plain.with_options(delay="soon")  # type: ignore[arg-type]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.guards import MUTANTS, Mutant
+from tests.mutants.__main__ import MUTANTS
+from tests.mutants.guards import Mutant
 
 ROOT = Path(__file__).parents[2]
 

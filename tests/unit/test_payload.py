@@ -159,6 +159,18 @@ def test_what_the_signature_does_not_take_is_refused(args: Any, kwargs: Any) -> 
         packer(several).pack(args, kwargs)
 
 
+def test_each_of_the_remaining_arguments_has_the_type_of_their_annotation() -> None:
+    async def many(*rest: UUID, **more: UUID) -> None: ...
+
+    one, two = UUID(int=1), UUID(int=2)
+    packed = packer(many).pack((one, str(two)), {"more": str(one)})
+    assert packed == JSON().dumps([[one, two], {"more": one}])
+    args, kwargs = JSON().loads(packed)
+    assert Signature(many, JobContext).rebuild(args, kwargs, "task") == ((one, two), {"more": one})
+    with pytest.raises(PayloadError, match="argument 'rest' of task 'task' doesn't fit its annotation"):
+        packer(many).pack(("no uuid",), {})
+
+
 def test_a_call_without_arguments_is_the_shortest_payload() -> None:
     async def nothing() -> None: ...
 

@@ -14,7 +14,7 @@ from taskrunner.envelope import Delivery, Envelope
 from taskrunner.errors import RedisUnavailable
 from taskrunner.store.keys import Keyspace
 from taskrunner.store.store import Joined
-from taskrunner.worker.fetcher import Fetcher
+from taskrunner.worker.fetcher import CALM, Fetcher
 from taskrunner.worker.inventory import Inventory
 from taskrunner.worker.lanes import Lanes
 from tests.waiting import eventually
@@ -60,7 +60,7 @@ async def test_a_lane_that_came_into_being_is_made_ones_own_and_never_forgotten(
     assert lanes.all == ("mail", "mail/low")
     server.lanes.clear()  # the server was emptied
     await lanes.refresh()
-    assert server.asked[-1] == (["mail", "mail/low"], ["mail/high"])
+    assert server.asked[-1] == (["mail", "mail/low"], ["mail/first", "mail/high"])
     assert server.lanes == {"mail", "mail/low"}
 
 
@@ -135,7 +135,7 @@ class Reader:
         self.waited: list[tuple[str, ...]] = []
         self.batches = list(batches)
 
-    async def fetch_shares(self, lanes: Sequence[str], shares: dict[str, int], count: int) -> list[Delivery]:
+    async def fetch_shares(self, lanes: Any, shares: dict[str, int], count: int, giving_way: Any) -> list[Delivery]:
         self.shares.append(shares)
         return []
 
@@ -169,6 +169,49 @@ async def test_a_fetch_asks_without_waiting_first_and_waits_for_any_of_them_then
     await fetcher._cycle()
     assert reader.shares == [{"mail": 2, "news": 2}]
     assert reader.waited == [("mail", "news")]
+
+
+class Streams(Reader):
+    """A first lane, and one of which as many jobs come as are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: list[Delivery] = []
+        self.native = 0
+
+    async def fetch_shares(self, lanes: Any, shares: dict[str, int], count: int, giving_way: Any) -> list[Delivery]:
+        found, self.first = self.first, []
+        return found + [job("mail", n) for n in range(count - len(found))]
+
+    async def fetch(self, lanes: Sequence[str], count: int) -> list[Delivery]:
+        self.native += 1
+        found, self.first = self.first, []
+        return found + [job("mail", n) for n in range(count)]
+
+
+async def test_an_empty_first_lane_is_read_beside_the_other_one_without_a_script(server: Any) -> None:
+    server.lanes = {"mail/first", "mail"}
+    reader, inventory = Streams(), Inventory(4)
+    lanes = lanes_of(server, ("mail",), inventory)
+    await lanes.refresh()
+    keeper: Any = None
+    stream_reader: Any = reader
+    fetcher = Fetcher(server, stream_reader, lanes, ("mail",), inventory, keeper, 100)
+
+    async def cycle() -> list[str]:
+        await fetcher._cycle()
+        return [one.queue for one in inventory.empty_inbox()]
+
+    for _ in range(CALM):
+        assert await cycle() == ["mail"] * 4
+    assert reader.native == 0
+    assert await cycle() == ["mail"] * 4
+    assert reader.native == 1
+    reader.first = [job("mail/first", 9)]
+    assert await cycle() == ["mail/first", "mail", "mail", "mail"]
+    assert [one.delivery.queue for one in inventory.outbox] == ["mail"], "for which there is no room"
+    await cycle()
+    assert reader.native == 2, "there may be more, and the script knows whose turn it is"
 
 
 async def test_a_pause_that_comes_while_it_asks_keeps_it_from_waiting(server: Any) -> None:

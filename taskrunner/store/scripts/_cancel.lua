@@ -1,7 +1,8 @@
 -- Put in front of the scripts that end jobs because somebody wants them ended.
 --
 -- here  as for conclude; at: now; channel: of the wakes; leave: whether finished entries leave the stream;
---       usual: ms that an outcome is kept when the job itself says nothing of it
+--       usual: ms that an outcome is kept when the job itself says nothing of it; reservation: ms that a run which goes
+--       on keeps its seats, unless its worker renews them
 
 -- What there is to end of a job that waits: where it stands, its letter, and what that says.
 local function waiting_one(queue, id, state, text)
@@ -55,7 +56,10 @@ local function cancel(here, queue, one, wanted)
       call('XDEL', queue.stream, one.entry)
     end
     if one.task ~= '' then pcall_('HINCRBY', queue.waiting, one.task, -1) end
-    if #one.held > 0 then pcall_('PUBLISH', here.channel, 'cancel ' .. queue.name .. ' ' .. one.entry) end
+    if #one.held > 0 then
+      if one.id and job and job.needs then outlive(here, one.id, needs_of(here, job.needs), here.reservation) end
+      pcall_('PUBLISH', here.channel, 'cancel ' .. queue.name .. ' ' .. one.entry)
+    end
   elseif one.state ~= 'b' then -- else conclude sees to it
     unwait(queue, {one.member}, {one.task})
   end

@@ -26,13 +26,15 @@ local function head(letter)
   end
   if legible(task) ~= task then return nil end
   return {id = id, task = task, enqueued = enqueued, attempt = attempt, unique = extras.u, flags = flags,
+    needs = type(extras.n) == 'string' and extras.n or nil,
     options = type(extras.o) == 'table' and extras.o or {}}
 end
 
--- Ends a job in the books: its outcome, its unique key, its live record, and whoever waits for it is told.
+-- Ends a job in the books: its outcome, its unique key, its seats, its live record, and whoever waits for it is told. At
+-- its end the script lets those go who stand in line behind it (let_next_go).
 --
--- here  live, watchers: keys; prefix: of the partition's keys, for the outcome and the unique key, which are in the same
---       slot; ttl: ms that an outcome is kept; at: now
+-- here  as for the leases, and watchers: key; ttl: ms that an outcome is kept. The outcome, the unique key and the leases
+--       are in the same slot.
 -- job   what head() says of its letter, or nil when there is none
 -- ended what is kept of its end, as wire.record has it, or nil
 -- Returns how many live records that has removed.
@@ -43,6 +45,7 @@ local function conclude(here, id, job, ended)
     unpark(queue_named(here.prefix, parked), id, job and job.task or '')
   end
   local removed = call('HDEL', here.live, id)
+  if job and job.needs then leave(here, id, needs_of(here, job.needs)) end
   if job and type(job.unique) == 'string' then release(here, here.prefix .. 'unique:' .. job.unique, id) end
   for one in string.gmatch(call('HGET', here.watchers, id) or '', '%S+') do pcall_('PUBLISH', one, id) end
   call('HDEL', here.watchers, id)

@@ -110,9 +110,13 @@ local function queue_at(first, n, name)
 end
 
 -- A queue that only a live record names. Its keys are in the slot of all the others.
+local named = {}
 local function queue_named(prefix, name)
-  local queue = {name = name}
+  local queue = named[name]
+  if queue then return queue end
+  queue = {name = name}
   for _, field in ipairs(FIELDS) do queue[field] = prefix .. string.gsub(field, '_', '-') .. ':' .. name end
+  named[name] = queue
   return queue
 end
 

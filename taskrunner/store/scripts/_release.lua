@@ -16,7 +16,7 @@ end
 -- Lets a parked job go on: the one with the newest arguments, of unique="latest". It holds the key from now on.
 -- Returns whether there was such a job, and a letter to make its entry of; else nothing was changed.
 --
--- here  live: key; prefix: of the partition's keys; at: now. The queue of the job that waits is in the same slot.
+-- here  as for the leases. The queue of the job that waits is in the same slot.
 local function wake(here, key, id)
   local name = string.match(call('HGET', here.live, id) or '', '^b (%S+)$')
   if not name then return false end
@@ -28,6 +28,8 @@ local function wake(here, key, id)
     return false -- the audit ends what has lost its letter
   end
   call('SET', key, id)
+  local needs = mark(marks, 'n')
+  if needs and not join(here, name, id, needs) then return true end -- it goes on waiting, in line now
   unpark(queue, id, task)
   call('HSET', here.live, id, 'q ' .. name .. ' ' .. enter(queue.stream, marks, version, letter))
   pcall_('HINCRBY', queue.waiting, task, 1)

@@ -18,7 +18,8 @@
 local janitor, live, watchers, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, me, how, rest = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[7])
 local at, mend, cursor = now(), how ~= 'look', ARGV[4]
-local here = {live = live, watchers = watchers, janitor = janitor, prefix = ARGV[10], ttl = ARGV[9], at = at}
+local here = {live = live, watchers = watchers, janitor = janitor, prefix = ARGV[10], ttl = ARGV[9], at = at,
+  queues = ARGV[10] .. 'queues', channel = ARGV[10] .. 'wake'}
 local MOST, MOST_BYTES = 100, 1000000 -- things looked at, and bytes of letters read, per call
 local STRAYS = 172800000 -- ms: a letter of a newer format waits for its worker for a day, and may be put aside again
 
@@ -32,6 +33,8 @@ if how == 'turn' then
   end
   local state = call('HMGET', janitor, 'audit', 'auditor', 'audit-next')
   local wait = (tonumber(state[3] or 0) or 0) - at
+  expire_runs(here)
+  let_next_go(here)
   cursor = state[1] or ''
   -- Who has begun a pass ends it; the others come back when the next one is due, or he is gone.
   if wait > 0 and wait <= rest and (cursor == '' or state[2] ~= me) then return {'', wait} end
@@ -135,15 +138,93 @@ local function judge_queued(queue, id, entry)
   end
 end
 
--- A live record that says "parked": for the holder of a unique key, which lets it go on when it ends.
+-- A parked job that could run now goes on; a mere look says so.
+local function go_on(queue, id)
+  if mend and not let_go(here, id, queue.name) then return end
+  if mend then pcall_('HINCRBY', janitor, 'readded', 1) end
+  tell('readded', queue, id)
+end
+
+-- Takes those out of a lease who are no jobs any more: of those who run, and of those who are first in this row; then the
+-- first of it may go on. One look per call: thousands may wait for the same.
+local scavenged = {}
+local function scavenge(queue, seat, row)
+  local name = seat.key .. ' ' .. row
+  if scavenged[name] then return end
+  scavenged[name] = true
+  local ids = call('ZREVRANGEBYSCORE', seat.key, '(0', '-inf', 'LIMIT', 0, MOST)
+  local ahead = call('ZRANGEBYSCORE', seat.key, string.format('%.0f', row), string.format('(%.0f', row + ROW), 'LIMIT', 0,
+    MOST)
+  for n = 1, #ahead do ids[#ids + 1] = ahead[n] end
+  left = left - #ids / 10
+  local gone, is_gone = #ids > 0 and nobodies(here, ids) or {}, {}
+  if #gone == 0 then return end
+  for n = 1, #gone do is_gone[gone[n]] = true end
+  if mend then
+    call('ZREM', seat.key, unpack(gone))
+    has_left(seat, #gone)
+  end
+  for n = 1, #ahead do
+    if not is_gone[ahead[n]] then
+      if parked_in(call('HGET', live, ahead[n])) then go_on(queue, ahead[n]) end
+      return
+    end
+  end
+end
+
+-- A job that waits in line: if nobody runs who could let it go on, it goes on now.
+local function judge_lined_up(queue, id, text)
+  local _, marks, version = kept(text)
+  local needs = mark(marks, 'n')
+  if not needs or not string.match(version or '', '^t%d+$') then return false end
+  if not mend and call('HEXISTS', janitor, 'row:' .. queue.name) == 0 then return true end -- a look writes nothing
+  needs = needs_of(here, needs)
+  local row, could_go = row_of(here, queue.name), true
+  for _, seat in ipairs(needs.seats) do
+    if is_strange(seat) then return true end
+    local place = standing(seat, id)
+    local ahead = place and call('ZCOUNT', seat.key, string.format('%.0f', row), string.format('(%.0f', place)) or 0
+    if ahead >= seat.capacity + WINDOW then return true end -- whoever is lost, it is not this one's turn
+    scavenge(queue, seat, row)
+    could_go = could_go and ahead + call('ZCOUNT', seat.key, '-inf', '(0') < seat.capacity
+  end
+  if could_go then go_on(queue, id) end
+  return true
+end
+
+-- How many letters there should be: one for each due time, and for each parked job.
+local function letters_due(queue)
+  local parked = pcall_('ZCARD', queue.parked)
+  return call('ZCARD', queue.due) + (type(parked) == 'number' and parked or 0)
+end
+
+-- Thousands may wait for the same. So of those who have their letters a worker's audit looks closely at the oldest, who
+-- come first in their lines, and at a tenth of the others, at another one every two minutes.
+local OLDEST, SHARE, SPELL = 200, 10, 120000
+local function is_looked_at(queue, id)
+  if how ~= 'turn' then return true end
+  if not queue.oldest then
+    queue.oldest, queue.is_whole = {}, letters_due(queue) == call('HLEN', queue.letters)
+    local ids = pcall_('ZRANGE', queue.parked, 0, OLDEST - 1)
+    for n = 1, ids.err and 0 or #ids do queue.oldest[ids[n]] = true end
+  end
+  return not queue.is_whole or queue.oldest[id] or string.byte(id, -1) % SHARE == math.floor(at / SPELL) % SHARE
+end
+
+-- A live record that says "parked": in line for a seat; or for the holder of a unique key, which lets it go on when it ends.
 local function judge_parked(queue, id)
   local text = call('HGET', queue.letters, id)
   if not text then return lose(queue, id, at) end
   bytes = bytes + #text
   if mend then pcall_('ZADD', queue.parked, 'NX', at, id) end
-  local _, _, version, letter = kept(text)
+  local _, marks, version, letter = kept(text)
   local job = version == 't1' and head(letter)
-  if not job or job.id ~= id or type(job.unique) ~= 'string' then return lose(queue, id, at, text) end
+  -- Who stands in line waits for that alone, even if its key has gone to a younger one (debounce).
+  local first = needs_of(here, mark(marks, 'n') or '').seats[1]
+  local is_heir = not (first and standing(first, id)) and job and job.id == id and type(job.unique) == 'string' and
+    pcall_('GET', here.prefix .. 'unique:' .. job.unique) ~= id
+  if not is_heir and (job or version ~= 't1') and judge_lined_up(queue, id, text) then return end
+  if not is_heir then return lose(queue, id, at, text) end
   local key = here.prefix .. 'unique:' .. job.unique
   local following = next_of(here, key)
   local holder, next = pcall_('GET', key), pcall_('GET', following)
@@ -175,7 +256,7 @@ local function judge(id, record)
     if not is_due or call('HEXISTS', queue.letters, id) == 0 then
       lose(queue, id, at, call('HGET', queue.letters, id) or nil)
     end
-  elseif state == 'b' then
+  elseif state == 'b' and is_looked_at(queue, id) then
     judge_parked(queue, id)
   end
 end
@@ -203,12 +284,6 @@ function pages.stream(queue, from)
     left = left - 1
     if rows[n] then start = '(' .. rows[n][1] end
   end
-end
-
--- How many letters there should be: one for each due time, and for each parked job.
-local function letters_due(queue)
-  local parked = pcall_('ZCARD', queue.parked)
-  return call('ZCARD', queue.due) + (type(parked) == 'number' and parked or 0)
 end
 
 -- Due times without a letter. Each has one, so they are looked for only when the numbers differ.
@@ -298,6 +373,7 @@ while kind and left > 0 and bytes <= MOST_BYTES do
   end
 end
 if kind then reply[1] = kind .. ' ' .. name .. ' ' .. from end
+if mend then let_next_go(here) end
 if how == 'turn' then
   call('HSET', janitor, 'audit', reply[1], 'auditor', me, 'audit-next', at + rest)
   if not kind then reply[2] = rest end

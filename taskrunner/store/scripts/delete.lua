@@ -12,10 +12,12 @@ if bad then return bad end
 local queue, foreign = queue_at(6, #KEYS - 5, ARGV[3])
 if foreign then return foreign end
 local here = {live = KEYS[2], watchers = KEYS[3], prefix = ARGV[5], at = now(), channel = ARGV[4], usual = ARGV[6],
-  leave = ARGV[7] == '1'}
+  leave = ARGV[7] == '1', reservation = tonumber(ARGV[8]), queues = ARGV[5] .. 'queues', janitor = ARGV[5] .. 'janitor'}
+bad = mistyped({here.queues, 'set', here.janitor, 'hash'})
+if bad then return bad end
 insist(queue.due)
 
-local reply, id = '0', ARGV[8]
+local reply, id = '0', ARGV[9]
 local one, other = sought(here, queue, id)
 if other then
   reply = 'elsewhere'
@@ -25,8 +27,9 @@ else
   if one then
     cancel(here, queue, one, false)
     local is_held = one.held and #one.held > 0
-    reply = is_held and '2' or '1\n' .. (ARGV[9] == '1' and one.letter or '')
+    reply = is_held and '2' or '1\n' .. (ARGV[10] == '1' and one.letter or '')
   end
 end
+let_next_go(here)
 call('SET', KEYS[1], ARGV[1] .. ' ' .. reply, 'EX', ARGV[2])
 return reply

@@ -1,7 +1,8 @@
 -- Takes a batch of new jobs: each becomes a stream entry, or waits for its due time, or is a duplicate of a known job.
 --
 -- KEYS  1 batch  2 live  3 queues  4 janitor  5-11 the queue, up to its rates
---       then, in the order in which the items' operations ask for them: record, unique, next, period and dead keys
+--       then, in the order in which the items' operations ask for them: record, unique, next, period and dead keys; then
+--       the leases that the items name
 -- ARGV  1 batch number  2 seconds to remember it  3 queue  4 wake channel
 --       then per item: operations, id, task, letter, and each operation's operand
 --         f  only as the tick of a schedule that is due       (two keys: ticks, fired; operands: member of ticks, name of
@@ -18,6 +19,8 @@
 --         d  wait that long                                         (operand: ms)
 --         a  wait until                                             (operand: server time in ms)
 --         r  the task has a reservation of its own                  (operand: ms)
+--         e  it needs seats or permits to run: it takes its place in line, and is parked if it could not run now
+--                                                                   (operand: needs)
 --         b  back from the dead: only if the dead letter of that instant is still there and no job of that id lives;
 --            takes it and the outcome away     (keys: dead, dead-letters, dead-tasks, record; operand: its instant, ms)
 -- Returns a flat list of (index of a duplicate, id of the job that it duplicates); empty when all are new.
@@ -37,7 +40,8 @@ if foreign then return foreign end
 
 local stream, channel, at = queue.stream, ARGV[4], now()
 local queued = 'q ' .. queue.name .. ' '
-local here = {live = live, prefix = string.sub(stream, 1, -#('stream:' .. queue.name) - 1), at = at}
+local here = {live = live, queues = KEYS[3], janitor = janitor, channel = channel, at = at,
+  prefix = string.sub(stream, 1, -#('stream:' .. queue.name) - 1)}
 queue.parked = here.prefix .. 'parked:' .. queue.name
 
 -- The shortest reservation of a task of this queue: the reclaim script looks at nothing younger.
@@ -125,7 +129,15 @@ function WANT.d(job) job.due = at + tonumber(operand()) end
 
 function WANT.a(job) job.due = tonumber(operand()) end
 
-function WANT.r(job) job.marks = 'r ' .. operand() end
+function WANT.r(job)
+  job.reservation = operand()
+  job.marks = 'r ' .. job.reservation
+end
+
+function WANT.e(job)
+  job.needs = operand()
+  job.marks = (job.marks == '' and 'n ' or job.marks .. ' n ') .. job.needs
+end
 
 -- Takes the keys that the job wants, and the dead letter that it was.
 local function hold(job)
@@ -145,10 +157,11 @@ local function hold(job)
     end
   end
   if job.period and not job.former then call('SET', job.period, job.id, 'PX', job.period_ms) end
-  if job.marks ~= '' then shorten(string.sub(job.marks, 3)) end
+  if job.reservation then shorten(job.reservation) end
 end
 
--- Puts the job where it goes: among the parked, aside until its due time, or into the stream.
+-- Puts the job where it goes: among the parked, as it waits for another job or for a seat; aside until its due time; or
+-- into the stream.
 local function place(job)
   local id, marks = job.id, job.marks
   if job.busy then return park_anew(here, job.old, queue, id, keep(job.task, marks, 't1', job.letter)) end
@@ -159,8 +172,12 @@ local function place(job)
   if job.due and job.due > at then
     later(queue, id, job.due, 's', keep(job.task, marks, 't1', job.letter), channel)
     record = 's ' .. queue.name
+  elseif job.needs and not join(here, queue.name, id, job.needs) then
+    park(queue, id, at, keep(job.task, marks, 't1', job.letter))
+    record = 'b ' .. queue.name
   else
-    record = queued .. enter(stream, marks, 't1', job.letter)
+    -- What it needs is for those who wait; a worker finds it in the letter.
+    record = queued .. enter(stream, job.reservation and 'r ' .. job.reservation or '', 't1', job.letter)
     count(job.task)
   end
   -- At once: a later item of this batch may ask for this holder.
@@ -201,5 +218,6 @@ if #records > 0 then call('HSET', live, unpack(records)) end
 for task, n in pairs(added) do pcall_('HINCRBY', queue.waiting, task, n) end
 if total > 0 then flow(queue.rates, 'arrived', total, at) end
 if call('SADD', KEYS[3], queue.name) == 1 then pcall_('PUBLISH', channel, 'lane') end
+let_next_go(here) -- where a run was found to be over
 call('SET', KEYS[1], ARGV[1] .. ' ' .. cjson.encode(duplicates), 'EX', ARGV[2])
 return duplicates

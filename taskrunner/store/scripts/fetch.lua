@@ -3,6 +3,8 @@
 --
 -- KEYS  the streams, the most urgent first
 -- ARGV  1 group  2 consumer  3 most entries of all together  then one number per stream: its share
+--       then, if any stream goes before others, one text per stream: the numbers of the streams, separated by blanks, of
+--         which each gives up one of its share, in this order, for each entry that this one brings
 -- Returns one list of entries (id, fields) per stream, in the order of KEYS. A stream that can't be read is as one that
 -- has nothing, and its error is the reply when nothing else was there.
 -- Closes: the reply that would be lost with some streams read and others refused; and the round trips that it took to
@@ -25,8 +27,16 @@ local function read(s, count)
   return #rows == count
 end
 
-local more = {}
-for s = 1, #KEYS do more[s] = read(s, tonumber(ARGV[3 + s])) end
+local more, less = {}, {}
+for s = 1, #KEYS do
+  more[s] = read(s, tonumber(ARGV[3 + s]) - (less[s] or 0))
+  local n = #reply[s]
+  for other in string.gmatch(n > 0 and ARGV[3 + #KEYS + s] or '', '%d+') do
+    if n == 0 then break end
+    less[tonumber(other)] = (less[tonumber(other)] or 0) + 1
+    n = n - 1
+  end
+end
 for s = 1, #KEYS do
   if more[s] and room > 0 then read(s, room) end
 end

@@ -3,8 +3,8 @@
 --
 -- KEYS  1 batch  2 live  3 watchers  then the queue
 -- ARGV  1 batch number  2 seconds to remember it  3 queue  4 wake channel
---       5 prefix of the partition's keys: the outcomes and unique keys, and the set of parked
---         jobs, are in the same slot
+--       5 prefix of the partition's keys: the outcomes, unique keys and leases, and the set of parked jobs, are in the
+--         same slot
 --       6 ms that an outcome is kept, if a job itself says nothing of it
 --       7 server time in ms; what was dispatched after that stays  8 cursor, '' to begin  9 most jobs
 --       10 most bytes of letters to read
@@ -19,7 +19,9 @@ queue.parked = ARGV[5] .. 'parked:' .. queue.name -- few jobs are, so it is no k
 local bad = mistyped({KEYS[2], 'hash', KEYS[3], 'hash', queue.parked, 'zset'})
 if bad then return bad end
 local here = {live = KEYS[2], watchers = KEYS[3], prefix = ARGV[5], at = now(), channel = ARGV[4], usual = ARGV[6],
-  leave = true}
+  leave = true, queues = ARGV[5] .. 'queues', janitor = ARGV[5] .. 'janitor'}
+bad = mistyped({here.queues, 'set', here.janitor, 'hash'})
+if bad then return bad end
 local most, room, ids, longest = tonumber(ARGV[9]), tonumber(ARGV[10]), {}, 0
 local left, ended = most, 0
 local AHEAD = 1000 -- ms by which a producer's idea of the server's time may be wrong
@@ -118,5 +120,6 @@ while kind do
 end
 if #ids > 0 then recent(queue.cancelled, ids, longest) end
 local reply = ended .. ' ' .. (kind and kind .. ' ' .. from or '')
+let_next_go(here)
 call('SET', KEYS[1], ARGV[1] .. ' ' .. reply, 'EX', ARGV[2])
 return reply

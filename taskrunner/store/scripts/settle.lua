@@ -1,12 +1,13 @@
 -- Records what a batch of deliveries of one queue came to. Each is its own: a stale token changes nothing.
 --
 -- KEYS  1 batch  2 live  3 watchers  4 janitor  5-18 the queue
---       then, in the order in which the items' operations ask for them: record and unique keys
+--       then, in the order in which the items' operations ask for them: record and unique keys; then the leases that the
+--       items name
 -- ARGV  1 batch number  2 seconds to remember it  3 group  4 consumer  5 how many entries the consumer holds
 --       6 '1': finished entries leave the stream  7 queue  8 wake channel
 --       9 µs since the consumer's last report in which it never ran out of jobs  10 µs of slots occupied in that time
 --       11 jobs finished in that time  12 slots it has
---       13 prefix of the partition's keys: the queue of a job that waits for a unique key is in the same slot
+--       13 prefix of the partition's keys: the queues of jobs that wait for a unique key or a seat are in the same slot
 --       14 most dead letters of this queue, 15 ms that they stay; 0: any number, for ever
 --       then per item: entry id, delivery count, operations, task ('' if unknown), run time in µs, and the operands
 --         operations: first the tally: s succeeded, f failed, r retried, - none of these; then any of
@@ -17,6 +18,10 @@
 --         l  run it later                         (operands: id, wait in ms, s or r for a retry, '1' if it has a live
 --                                                  record, the letter as it is kept while waiting)
 --         a  back into the stream now             (operands: id, '1' if it has a live record, the letter likewise)
+--         h  what follows goes to another lane    (operand: lane; the one that the job belongs to by its priority)
+--         e  free its seats                       (operands: id, needs)
+--         o  free its only seat, of a lock        (operands: digest, id)
+--         b  give up its seats, but stay in front (operands: id, needs)
 -- Returns one character per item: 1 recorded, 0 refused because the token is stale; then, behind a blank, how many dead
 -- letters the bounds have dropped, if any.
 -- Closes: the zombie (XACK alone lets anybody acknowledge anything), the lost reply, the crash between acknowledging
@@ -30,8 +35,10 @@ local queue, foreign = queue_at(5, 14, ARGV[7])
 if foreign then return foreign end
 
 local group, me, channel, at = ARGV[3], ARGV[4], ARGV[8], now()
-local stream, here = queue.stream, {live = live, prefix = ARGV[13], at = at}
-local OPERANDS = {k = 3, x = 1, u = 1, d = 3, l = 5, a = 3}
+local stream = queue.stream
+local here = {live = live, queues = ARGV[13] .. 'queues', janitor = janitor, prefix = ARGV[13], channel = channel,
+  at = at}
+local OPERANDS = {k = 3, x = 1, u = 1, d = 3, l = 5, a = 3, h = 1, e = 2, b = 2, o = 2}
 
 -- How many operands and keys a string of operations takes; there are few different ones in a batch.
 local shapes = {}
@@ -97,9 +104,17 @@ end
 local ended, succeeded, expired, settled, runs = {}, {}, {}, {}, {}
 local longest = 0 -- ms that one of these outcomes is kept
 local TALLY = {s = 'ok', f = 'failed', r = 'retried'}
-local done, buried = 0, false
+local done, buried = 0, nil -- lanes that have new dead letters, by name
+
+-- The usual leaving: of a lock that nobody else wants. All of them are looked up, and taken off, at once.
+local locks, holders = {}, {}
+local function leave_lock(digest, id)
+  locks[#locks + 1] = digest
+  holders[#locks] = id
+end
 
 local function apply(operations, p, k)
+  local place = queue -- where the job goes on
   for c = 2, #operations do
     local operation = string.sub(operations, c, c)
     local id = ARGV[p]
@@ -116,21 +131,46 @@ local function apply(operations, p, k)
       k = k + 1
       release(here, KEYS[k], id)
     elseif operation == 'd' then
-      bury(queue, id, ARGV[p + 1], at, ARGV[p + 2])
-      buried = true
+      bury(place, id, ARGV[p + 1], at, ARGV[p + 2])
+      buried = buried or {}
+      buried[place.name] = place
     elseif operation == 'l' then
-      later(queue, id, at + tonumber(ARGV[p + 1]), ARGV[p + 2], ARGV[p + 4], channel)
-      if ARGV[p + 3] == '1' then call('HSET', live, id, ARGV[p + 2] .. ' ' .. queue.name) end
+      later(place, id, at + tonumber(ARGV[p + 1]), ARGV[p + 2], ARGV[p + 4], channel)
+      if ARGV[p + 3] == '1' then call('HSET', live, id, ARGV[p + 2] .. ' ' .. place.name) end
       -- Of a letter of a newer format nobody here knows whose it is: the audit must not miss its entry.
       if string.sub(id, 1, 11) == 'unreadable-' then call('HSET', queue.rates, 'strays', at) end
     elseif operation == 'a' then
       local task, marks, version, letter = kept(ARGV[p + 2])
-      local entry = enter(stream, marks, version, letter)
-      if ARGV[p + 1] == '1' then call('HSET', live, id, 'q ' .. queue.name .. ' ' .. entry) end
-      if task ~= '' then settled[task] = (settled[task] or 0) + 1 end
+      if not (mark(marks, 'n') and enter_first(here, place.name, id, task, marks, version, letter)) then
+        local entry = enter(stream, marks, version, letter)
+        if ARGV[p + 1] == '1' then call('HSET', live, id, 'q ' .. queue.name .. ' ' .. entry) end
+        if task ~= '' then settled[task] = (settled[task] or 0) + 1 end
+      end
+    elseif operation == 'h' then
+      place = home_of(here, id, queue)
+    elseif operation == 'o' then
+      leave_lock(id, ARGV[p + 1])
+    elseif operation == 'e' then
+      leave(here, id, needs_of(here, ARGV[p + 1]))
+    elseif operation == 'b' then
+      step_back(here, place.name, id, needs_of(here, ARGV[p + 1]))
     end
     p = p + OPERANDS[operation]
   end
+end
+
+local function leave_locks()
+  local alone, gone = here.prefix .. 'alone', {}
+  local found = pcall_('HMGET', alone, unpack(locks))
+  for n = 1, #locks do
+    local only, id = found[n] or '', holders[n]
+    if string.match(only, '^%S+ (.*)$') == id then -- an id may have blanks
+      gone[#gone + 1] = locks[n]
+    else
+      leave(here, id, needs_of(here, locks[n] .. ':1'))
+    end
+  end
+  if #gone > 0 then call('HDEL', alone, unpack(gone)) end
 end
 
 for v = 1, #valid do
@@ -153,7 +193,11 @@ for v = 1, #valid do
       run.buckets[bucket] = (run.buckets[bucket] or 0) + 1
     end
   end
-  if operations == 'sk' then
+  if operations == 'sk' or operations == 'sok' then -- nearly all are one of these
+    if operations == 'sok' then
+      leave_lock(ARGV[start + 5], ARGV[start + 6])
+      start = start + 2
+    end
     call('SET', KEYS[after[item] + 1], ARGV[start + 6], 'PX', ARGV[start + 7])
     ended[#ended + 1] = ARGV[start + 5]
     succeeded[#succeeded + 1] = ARGV[start + 5]
@@ -217,8 +261,13 @@ if busy > 0 then
   local sum = (tonumber(amount) or 0) * fade + (by_slots and occupied or jobs)
   call('HSET', queue.rates, field, string.format('%.10g %.10g', (tonumber(time) or 0) * fade + busy, sum))
 end
+if #locks > 0 then leave_locks() end
+let_next_go(here)
 local reply = table.concat(verdicts)
-local dropped = buried and drop(queue, janitor, tonumber(ARGV[14]), tonumber(ARGV[15]), at) or 0
+local dropped = 0
+for _, lane in pairs(buried or {}) do
+  dropped = dropped + drop(lane, janitor, tonumber(ARGV[14]), tonumber(ARGV[15]), at)
+end
 if dropped > 0 then reply = reply .. ' ' .. dropped end
 call('SET', KEYS[1], ARGV[1] .. ' ' .. reply, 'EX', ARGV[2])
 return reply
