@@ -92,12 +92,21 @@ class Fetcher:
 
     async def _unblock(self) -> None:
         while self._waits_for and self._waits_for != self._readable and not self._stopping:
-            self._returned.clear()
-            await self._reader.unblock()
-            try:
-                await asyncio.wait_for(self._returned.wait(), UNBLOCK_EVERY)
-            except TimeoutError:
-                continue
+            await self._has_ended()
+
+    async def _end_fetch(self) -> None:
+        while self._waits_for and not self._stopping and not await self._has_ended():
+            continue
+
+    async def _has_ended(self) -> bool:
+        """Ends a fetch that waits on the server; False when it had not begun to wait there."""
+        self._returned.clear()
+        await self._reader.unblock()
+        try:
+            await asyncio.wait_for(self._returned.wait(), UNBLOCK_EVERY)
+        except TimeoutError:
+            return False
+        return True
 
     async def run(self) -> None:
         self.done.clear()
@@ -224,7 +233,7 @@ class Fetcher:
     def _end_fetch_if_failed(self, asking: asyncio.Task[None]) -> None:
         """What was to be admitted is to be swept in again, at once, and not only when the fetch brings something."""
         if self._waits_for and not asking.cancelled() and asking.exception() is not None:
-            self._unblocking = asyncio.create_task(self._reader.unblock(), name="taskrunner-unblock")
+            self._unblocking = asyncio.create_task(self._end_fetch(), name="taskrunner-unblock")
 
     async def _asked(self) -> None:
         """Waits until the batch before is in the inbox. Raises what asking for it raised."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from taskrunner import JobStatus, TaskRunner
+from taskrunner import JobStatus, Limit, TaskRunner
 from taskrunner.store.keys import PartitionKeys
 from taskrunner.store.repair import Repaired
 from tests.cli.examining import LEFT, MakeRunner, everything, findings, mend
@@ -160,8 +160,8 @@ async def test_finished_entries_that_are_kept_never_run_again_whatever_the_docto
 async def test_seats_of_jobs_that_are_gone_are_freed_and_no_others(
     runner: TaskRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
 ) -> None:
-    locked = runner.declare("work").with_options(lock_key="k{n}")
-    jobs = [await locked.dispatch(n=n) for n in range(450)]
+    limited = runner.declare("work", limit=Limit(2, key="k{n}"))
+    jobs = [await limited.dispatch(n=n) for n in range(450)]
     await redis_client.hdel(keys.live, *[job.id for job in jobs[:400]])
     await redis_client.delete(keys.queue("default").stream)
     await redis_client.hdel(keys.live, jobs[449].id)

@@ -56,7 +56,7 @@ async def test_a_process_whose_job_ignores_every_cancellation_ends_after_its_dea
     await tasks.seen(1, "start", job=job.id)
     worker.signal(signal.SIGTERM)
     assert await worker.ended() == 0
-    assert f"stuck, they ignore their cancellation; their jobs go back: ignore {job.id}" in fleet.log(worker)
+    assert f"stuck, they ignore their cancellation, and are given up: ignore {job.id}" in fleet.log(worker)
     assert not tasks.journal.lines("end")
     tasks.open_gate("gate")
     async with fleet.runner.start():

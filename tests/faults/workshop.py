@@ -54,7 +54,8 @@ class Journal:
 
     def lines(self, *events: str, job: str = "", pid: int = 0) -> list[Line]:
         """The lines of these events; of one job or process, when given."""
-        found = (Line(*json.loads(text)) for text in self._path.read_text().splitlines())
+        whole, _, _ = self._path.read_text().rpartition("\n")  # another process may be in the middle of a line
+        found = (Line(*json.loads(text)) for text in whole.splitlines())
         return [line for line in found if line.event in events and job in ("", line.job) and pid in (0, line.pid)]
 
     def count(self, event: str) -> int:

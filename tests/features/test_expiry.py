@@ -108,14 +108,14 @@ async def test_jobs_that_expire_in_the_instants_of_their_start_their_promotion_a
 async def test_a_job_that_expires_in_its_backoff_ends_when_its_turn_comes(runner: TaskRunner) -> None:
     runs = 0
 
-    @runner.task(unique=True, max_retry=3, backoff=Backoff.constant(0.3))
+    @runner.task(unique=True, max_retry=3, backoff=Backoff.constant(1.2))
     async def work() -> None:
         nonlocal runs
         runs += 1
         raise ValueError
 
     async with runner.start():
-        job = await work.with_options(expires=0.2).dispatch()
+        job = await work.with_options(expires=1.0).dispatch()
         with pytest.raises(JobExpired):
             await job.result(timeout=20)
         assert runs == 1

@@ -274,6 +274,14 @@ MUTANTS = (
         ("tests/worker/test_overlap.py",),
     ),
     Mutant(
+        "failure-unheard",
+        "jobs whose admission was lost wait, with their seats taken, until others arrive",
+        "taskrunner/worker/fetcher.py",
+        "            self._asking.add_done_callback(self._end_fetch_if_failed)\n",
+        "",
+        ("tests/worker/test_overlap.py",),
+    ),
+    Mutant(
         "stopped-too-early",
         "a stop does not wait for an admission: its jobs stay pending, and their seats taken, for a reservation",
         "taskrunner/worker/fetcher.py",

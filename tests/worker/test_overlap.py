@@ -135,6 +135,18 @@ async def test_after_an_admission_that_failed_a_sweep_brings_what_it_asked_for_a
         assert (entrance.inventory.held, entrance.inventory.in_hand) == ({a, b, c}, 3)
 
 
+async def test_an_admission_that_fails_ends_the_fetch_that_waits_for_jobs(entrance: Entrance) -> None:
+    a = job("a")
+    entrance.server.go.clear()
+    async with at_work(entrance.fetcher([a])):
+        await eventually(lambda: len(entrance.reader.counts) == 2)
+        entrance.server.pending, entrance.server.away = [a], True
+        entrance.server.go.set()
+        await eventually(lambda: len(entrance.server.asked) >= 2)
+        entrance.server.away = False
+        assert await arrived(entrance, 1) == ["a"]
+
+
 async def test_an_admission_that_is_refused_is_told_and_the_next_start_sweeps(entrance: Entrance) -> None:
     a = job("a")
     entrance.server.error = RedisConfigurationError("NOPERM")
