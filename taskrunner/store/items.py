@@ -104,17 +104,27 @@ class SettlementItems:
             self.items += (delivery.entry_id, delivery.deliveries, "sk", task, micros)
             self.items += (envelope.id, self._success(settlement, delivery, outcome), self._milliseconds(settlement))
             return
-        if type(outcome) is Succeeded and envelope.flags & KEPT and delivery.lock:
-            self.locks = True
-            self.keys.append(self._partition.job(envelope.id))
-            self.items += (delivery.entry_id, delivery.deliveries, "sok", task, micros, delivery.lock, envelope.id)
-            self.items += (envelope.id, self._success(settlement, delivery, outcome), self._milliseconds(settlement))
+        if type(outcome) is Succeeded and delivery.lock:
+            self._add_locked(settlement, delivery, outcome, micros)
             return
         at = len(self.items)
         self.items += (delivery.entry_id, delivery.deliveries, "", task, micros)
         first = self._leave_seats(delivery, outcome) if Extra.NEEDS in envelope.extras else ""
         operations = self._operations(settlement, delivery, outcome)
         self.items[at + 2] = operations[0] + first + operations[1:]
+
+    def _add_locked(self, settlement: Settlement, delivery: Delivery, outcome: Succeeded, micros: int) -> None:
+        """The success of a job that has a lock, and else nothing out of the ordinary."""
+        envelope = delivery.envelope
+        self.locks = True
+        stands = f"-{delivery.grant} {envelope.id}"
+        if envelope.flags & KEPT:
+            self.keys.append(self._partition.job(envelope.id))
+            self.items += (delivery.entry_id, delivery.deliveries, "sok", envelope.task, micros, delivery.lock, stands)
+            self.items += (envelope.id, self._success(settlement, delivery, outcome), self._milliseconds(settlement))
+        else:
+            self.items += (delivery.entry_id, delivery.deliveries, "sox", envelope.task, micros, delivery.lock, stands)
+            self.items.append(envelope.id)
 
     def _leave_seats(self, delivery: Delivery, outcome: Outcome) -> str:
         """What comes first: where the job goes on, if it does, and what becomes of its seats."""

@@ -77,10 +77,15 @@ class Usher:
         if self._refusal is None:
             return waiting
         welcome: list[Delivery] = []
+        welcomed = ""  # a task; whoever has only a lock besides is welcome as the one before
         for one in waiting:
+            if one.lock and one.envelope.task == welcomed:
+                welcome.append(one)
+                continue
             settlement = self._refusal(one)
             if settlement is None:
                 welcome.append(one)
+                welcomed = one.envelope.task if one.lock else ""
             else:
                 self._inventory.turn_away(settlement)
         return welcome

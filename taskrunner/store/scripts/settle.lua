@@ -20,7 +20,7 @@
 --         a  back into the stream now             (operands: id, '1' if it has a live record, the letter likewise)
 --         h  what follows goes to another lane    (operand: lane; the one that the job belongs to by its priority)
 --         e  free its seats                       (operands: id, needs)
---         o  free its only seat, of a lock        (operands: digest, id)
+--         o  free its only seat, of a lock        (operands: digest, how it stands in alone: minus its grant, and its id)
 --         b  give up its seats, but stay in front (operands: id, needs)
 -- Returns one character per item: 1 recorded, 0 refused because the token is stale; then, behind a blank, how many dead
 -- letters the bounds have dropped, if any.
@@ -163,11 +163,10 @@ local function leave_locks()
   local alone, gone = here.prefix .. 'alone', {}
   local found = pcall_('HMGET', alone, unpack(locks))
   for n = 1, #locks do
-    local only, id = found[n] or '', holders[n]
-    if string.match(only, '^%S+ (.*)$') == id then -- an id may have blanks
+    if found[n] == holders[n] then
       gone[#gone + 1] = locks[n]
     else
-      leave(here, id, needs_of(here, locks[n] .. ':1'))
+      leave(here, string.match(holders[n], '^%S+ (.*)$'), needs_of(here, locks[n] .. ':1'))
     end
   end
   if #gone > 0 then call('HDEL', alone, unpack(gone)) end
@@ -193,11 +192,14 @@ for v = 1, #valid do
       run.buckets[bucket] = (run.buckets[bucket] or 0) + 1
     end
   end
-  if operations == 'sk' or operations == 'sok' then -- nearly all are one of these
-    if operations == 'sok' then
-      leave_lock(ARGV[start + 5], ARGV[start + 6])
-      start = start + 2
-    end
+  local is_locked = operations == 'sok' or operations == 'sox'
+  if is_locked then
+    leave_lock(ARGV[start + 5], ARGV[start + 6])
+    start = start + 2
+  end
+  if operations == 'sox' then
+    ended[#ended + 1] = ARGV[start + 5]
+  elseif is_locked or operations == 'sk' then -- nearly all are one of these
     call('SET', KEYS[after[item] + 1], ARGV[start + 6], 'PX', ARGV[start + 7])
     ended[#ended + 1] = ARGV[start + 5]
     succeeded[#succeeded + 1] = ARGV[start + 5]

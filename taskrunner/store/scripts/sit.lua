@@ -19,7 +19,8 @@ local runs = '-' .. grant .. ' '
 local found = call('HMGET', alone, unpack(ARGV, 1, n))
 for item = 1, n do
   local only, id = found[item], ARGV[n + item]
-  local stands = only and string.match(only, '^%d+ (.*)$') == id -- not with a minus, as then it runs
+  -- A minus: it runs. An id may have blanks, a score has none.
+  local stands = only and string.byte(only) ~= 45 and string.sub(only, string.find(only, ' ', 1, true) + 1) == id
   verdicts[item] = stands and '1' or '0'
   if stands then
     taken[#taken + 1] = ARGV[item]
