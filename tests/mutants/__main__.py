@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutants import guards, guards_seats
-from tests.mutants.guards import Mutant
+from tests.mutants import guards, guards_seats, guards_slots, guards_worker
+from tests.mutants.mutant import Mutant
 
-MUTANTS = guards.MUTANTS + guards_seats.MUTANTS
+MUTANTS = guards.MUTANTS + guards_worker.MUTANTS + guards_seats.MUTANTS + guards_slots.MUTANTS
 ROOT = Path(__file__).parents[2]
 COPIED = ("taskrunner", "tests", "pyproject.toml")
 DEADLINE = 300.0

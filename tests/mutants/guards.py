@@ -1,26 +1,8 @@
-"""The guards that are broken, one by one, and the tests that hold each."""
+"""The guards of scripts and store that are broken, one by one, and the tests that hold each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-SCRIPTS = "taskrunner/store/scripts/"
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One broken guard: in ``file``, ``text`` (which stands there exactly once) becomes ``becomes``.
-
-    ``tests`` are what is run, as pytest is told it; ``story`` says what would happen to somebody's jobs.
-    """
-
-    name: str
-    story: str
-    file: str
-    text: str
-    becomes: str
-    tests: tuple[str, ...]
-
+from tests.mutants.mutant import SCRIPTS, Mutant
 
 MUTANTS = (
     Mutant(
@@ -192,14 +174,6 @@ MUTANTS = (
         ("tests/store/test_purge_script.py",),
     ),
     Mutant(
-        "cancelled-on-its-way",
-        "a job that is cancelled while its fetch is under way runs all the same",
-        "taskrunner/worker/inventory.py",
-        "            arrivals = self.sieve(arrivals)\n",
-        "            pass\n",
-        ("tests/worker/test_canceller.py",),
-    ),
-    Mutant(
         "sent-again-means-done-again",
         "a batch whose reply was lost takes effect twice",
         SCRIPTS + "_prelude.lua",
@@ -240,70 +214,6 @@ MUTANTS = (
         ("tests/faults/test_refusing_servers.py",),
     ),
     Mutant(
-        "fetch-reply-forgotten",
-        "jobs in a reply that got lost wait for a reservation, and a crash is counted",
-        "taskrunner/worker/fetcher.py",
-        "if self._unsure:",
-        "if False:",
-        ("tests/faults/test_lost_replies.py", "tests/worker/test_roles.py"),
-    ),
-    Mutant(
-        "takeover-reply-forgotten",
-        "the same for jobs that were taken over",
-        "taskrunner/worker/reclaimer.py",
-        "self._lost()  # the reply",
-        "pass  # the reply",
-        ("tests/faults/test_lost_replies.py",),
-    ),
-    Mutant(
-        "no-sweep-at-the-end",
-        "a worker signs off with jobs that it doesn't know of",
-        "taskrunner/worker/worker.py",
-        "self.inventory.hand_back(await fetcher.sweep())",
-        "await fetcher.sweep()",
-        ("tests/worker/test_stop_races.py",),
-    ),
-    Mutant(
-        "poison-for-ever",
-        "a job that kills its workers is delivered for ever",
-        "taskrunner/worker/executor.py",
-        "if arrival.deliveries + crashes > self._max_deliveries:",
-        "if False:",
-        ("tests/faults/test_killed_workers.py",),
-    ),
-    Mutant(
-        "busy-loop-loses-jobs",
-        "an event loop that is busy for a moment loses its jobs",
-        "taskrunner/worker/keeper.py",
-        "if blocked <= self._max_loop_block:",
-        "if blocked <= 2 * TICK:",
-        ("tests/worker/test_long_jobs.py",),
-    ),
-    Mutant(
-        "dead-loop-keeps-jobs",
-        "an event loop that is wedged keeps its jobs for ever",
-        "taskrunner/worker/keeper.py",
-        "if blocked <= self._max_loop_block:",
-        "if True:",
-        ("tests/worker/test_heartbeats.py", "tests/faults/test_blocked_loops.py"),
-    ),
-    Mutant(
-        "stale-start",
-        "a job that was fetched long ago is started although another worker may have it",
-        "taskrunner/worker/executor.py",
-        "if started - arrival.fetched_at > self._safe and started - self._confirmed() > self._safe:",
-        "if False:",
-        ("tests/worker/test_stale_starts.py",),
-    ),
-    Mutant(
-        "zombie-runs-on",
-        "a run whose job was taken over is not cancelled",
-        "taskrunner/worker/worker.py",
-        "self.executor.interrupt(deliveries, LOST)",
-        "0",
-        ("tests/faults/test_stopped_workers.py",),
-    ),
-    Mutant(
         "old-primary-believed",
         "after a failover the old address is tried for ever",
         "taskrunner/store/links.py",
@@ -342,30 +252,6 @@ MUTANTS = (
         "return int(reply) >= 1",
         "return True",
         ("tests/faults/test_uncertain_dispatches.py", "tests/features/test_durability.py"),
-    ),
-    Mutant(
-        "late-reply-believed",
-        "jobs in a reply that lay unread while the loop was blocked are started twice",
-        "taskrunner/worker/fetcher.py",
-        "self._unsure |= late",
-        "late = False",
-        ("tests/worker/test_long_jobs.py",),
-    ),
-    Mutant(
-        "swept-and-taken",
-        "a sweep and a takeover give a worker the same job twice",
-        "taskrunner/worker/fetcher.py",
-        "async with self._inventory.claims[partition.number]:",
-        "if True:",
-        ("tests/worker/test_sweeps.py",),
-    ),
-    Mutant(
-        "takes-from-itself",
-        "a worker whose heartbeats don't arrive takes over its own running jobs",
-        "taskrunner/worker/reclaimer.py",
-        "if time.monotonic() - self._confirmed() > self._safe:",
-        "if False:",
-        ("tests/faults/test_bad_networks.py",),
     ),
     Mutant(
         "last-run-under-its-name",
@@ -416,22 +302,6 @@ MUTANTS = (
         ("tests/store/test_damaged_letters.py", "tests/store/test_wire.py"),
     ),
     Mutant(
-        "cap-only-asked-for",
-        "a takeover or a sweep brings a queue over its concurrency",
-        "taskrunner/worker/inventory.py",
-        "(cap is not None and self._capped[queue] >= cap)",
-        "False",
-        ("tests/worker/test_caps.py", "tests/features/test_concurrency.py"),
-    ),
-    Mutant(
-        "pause-only-asked-for",
-        "what a fetch still brings in a pause is run",
-        "taskrunner/worker/inventory.py",
-        "(arrival.partition, arrival.queue) in self._barred",
-        "False",
-        ("tests/features/test_pause.py",),
-    ),
-    Mutant(
         "low-ones-starve",
         "the jobs of a high priority leave no turn to the others",
         SCRIPTS + "fetch.lua",
@@ -446,78 +316,6 @@ MUTANTS = (
         "[: max(0, len(turns) - self._owed)]",
         "",
         ("tests/unit/test_priority.py",),
-    ),
-    Mutant(
-        "started-unasked",
-        "a job that needs a lock is started without it",
-        "taskrunner/worker/usher.py",
-        "if type(one) is Delivery and Extra.NEEDS in one.envelope.extras]",
-        "if False]",
-        ("tests/worker/test_usher.py",),
-    ),
-    Mutant(
-        "cancelled-while-asked",
-        "a job that is cancelled while its seats are asked for is started",
-        "taskrunner/worker/usher.py",
-        "if one not in inventory.held:",
-        "if False:",
-        ("tests/worker/test_usher.py",),
-    ),
-    Mutant(
-        "asked-and-forgotten",
-        "a job whose admission was lost on its way stays pending, and its seats taken, until its worker ends",
-        "taskrunner/worker/usher.py",
-        "                self._inventory.held.difference_update(left)\n",
-        "",
-        ("tests/worker/test_usher.py",),
-    ),
-    Mutant(
-        "run-outlives-seats",
-        "a run goes on without heartbeats while another worker starts what must not run beside it",
-        "taskrunner/worker/warden.py",
-        "self._executor.interrupt(unsafe, UNSAFE) if unsafe else 0",
-        "0",
-        ("tests/worker/test_warden.py", "tests/faults/test_lost_seats.py"),
-    ),
-    Mutant(
-        "plain-runs-cut",
-        "an outage longer than a reservation kills all that runs",
-        "taskrunner/worker/warden.py",
-        "one.seated and not is_safe(one, reservation)",
-        "not is_safe(one, reservation)",
-        ("tests/worker/test_warden.py",),
-    ),
-    Mutant(
-        "seats-freed-early",
-        "the lock of a cancelled job is free while its run goes on, as soon as a reservation is over",
-        "taskrunner/worker/warden.py",
-        """await self._tell("renew", inventory.outliving)""",
-        "pass",
-        ("tests/worker/test_warden.py",),
-    ),
-    Mutant(
-        "seats-kept",
-        "the lock of a cancelled job stays taken although its run has ended",
-        "taskrunner/worker/inventory.py",
-        "            self.vacated.append(arrival)\n",
-        "",
-        ("tests/worker/test_warden.py",),
-    ),
-    Mutant(
-        "stuck-lock-handed-back",
-        "a run that ignores its cancellation at a stop loses its lock while it goes on",
-        "taskrunner/worker/worker.py",
-        "inventory.hand_back(one for one in stuck if not one.seated)",
-        "inventory.hand_back(stuck)",
-        ("tests/worker/test_warden.py",),
-    ),
-    Mutant(
-        "lost-run-doubled",
-        "a sweep starts a job a second time beside its first run, which was lost and goes on",
-        "taskrunner/worker/fetcher.py",
-        "(*inventory.held, *inventory.outliving)",
-        "inventory.held",
-        ("tests/worker/test_usher.py",),
     ),
     Mutant(
         "admitted-unrenewed",
@@ -558,112 +356,5 @@ MUTANTS = (
         "if old.revision ~= revision then call('ZREM', ticks, old.member) end",
         "",
         ("tests/store/test_schedule_scripts.py",),
-    ),
-    Mutant(
-        "slot-of-another",
-        "anybody releases and renews the slot of anybody",
-        SCRIPTS + "slots.lua",
-        "  if owner and string.sub(owner, 1, #beginning) == beginning then",
-        "  if owner then",
-        ("tests/limiter/test_acquire.py",),
-    ),
-    Mutant(
-        "slot-for-ever",
-        "who died holds its slot for ever",
-        SCRIPTS + "slots.lua",
-        "return expiry ~= nil and expiry > at",
-        "return expiry ~= nil",
-        (
-            "tests/limiter/test_acquire.py",
-            "tests/limiter/test_waiting.py",
-        ),
-    ),
-    Mutant(
-        "expired-ones-count",
-        "those who have died still count, as long as nobody has tidied up",
-        SCRIPTS + "slots.lua",
-        "l.held = call('ZCOUNT', l.slots, '(' .. text(at), '+inf')",
-        "l.held = call('ZCARD', l.slots)",
-        ("tests/limiter/test_acquire.py",),
-    ),
-    Mutant(
-        "one-slot-more",
-        "one more than the limit comes in",
-        SCRIPTS + "slots.lua",
-        "if not grant and l.held < c.limit and",
-        "if not grant and l.held <= c.limit and",
-        ("tests/limiter/test_acquire.py",),
-    ),
-    Mutant(
-        "slot-left-idle",
-        "who gives back a slot forgets those who wait for it",
-        SCRIPTS + "slots.lua",
-        "  if grant then take_back(l, c.id) end\n  hand_out(l)\n",
-        "  if grant then take_back(l, c.id) end\n",
-        ("tests/limiter/test_slot.py",),
-    ),
-    Mutant(
-        "slot-overtaken",
-        "who comes now takes what was free before those who wait",
-        SCRIPTS + "slots.lua",
-        "    hand_out(l, c.ticket)\n",
-        "",
-        ("tests/limiter/test_waiting.py",),
-    ),
-    Mutant(
-        "slot-for-the-dead",
-        "a waiter that died long ago is given a slot",
-        SCRIPTS + "slots.lua",
-        "if not asked or asked + SILENT < at then",
-        "if not asked then",
-        ("tests/limiter/test_waiting.py",),
-    ),
-    Mutant(
-        "slot-kept-long",
-        "a slot waits a whole timeout for a waiter that never comes for it",
-        SCRIPTS + "slots.lua",
-        "math.min(ms, KEPT_FOR)",
-        "ms",
-        ("tests/limiter/test_waiting.py",),
-    ),
-    Mutant(
-        "first-in-line-sleeps",
-        "who has become first in line sleeps until a holder expires that is not its own",
-        SCRIPTS + "slots.lua",
-        "  if limit then pcall_('PUBLISH', where, head",
-        "  if false then pcall_('PUBLISH', where, head",
-        ("tests/limiter/test_waiting.py",),
-    ),
-    Mutant(
-        "place-forgotten",
-        "who asks again after its record was lost goes to the end of the line",
-        SCRIPTS + "slots.lua",
-        "(call('ZSCORE', l.queue, c.ticket) or c.place)",
-        "(call('ZSCORE', l.queue, c.ticket) or '')",
-        ("tests/limiter/test_waiting.py",),
-    ),
-    Mutant(
-        "release-denied",
-        "a release whose reply was lost is told as no release",
-        SCRIPTS + "slots.lua",
-        "if past then return past end\n",
-        "",
-        ("tests/limiter/test_crashes.py",),
-    ),
-    Mutant(
-        "slot-lost-in-silence",
-        "a block goes on although its slot is somebody else's",
-        "taskrunner/slot.py",
-        "            self._task.cancel(reason)\n",
-        "            pass\n",
-        ("tests/limiter/test_slot.py",),
-    ),
-    Mutant(
-        "cancelled-waiter-holds",
-        "who is cancelled in the instant of being given a slot keeps it",
-        "taskrunner/slot.py",
-        "            self._caller.slots().post(self._caller.call(Kind.LEAVE, self.id, self._ticket))\n",
-        "",
-        ("tests/limiter/test_slot.py",),
     ),
 )

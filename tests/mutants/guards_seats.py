@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.guards import SCRIPTS, Mutant
+from tests.mutants.mutant import SCRIPTS, Mutant
 
 MUTANTS = (
     Mutant(

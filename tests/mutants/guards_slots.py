@@ -1,0 +1,115 @@
+"""The guards of limiters that are broken, and the tests that hold each."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import SCRIPTS, Mutant
+
+MUTANTS = (
+    Mutant(
+        "slot-of-another",
+        "anybody releases and renews the slot of anybody",
+        SCRIPTS + "slots.lua",
+        "  if owner and string.sub(owner, 1, #beginning) == beginning then",
+        "  if owner then",
+        ("tests/limiter/test_acquire.py",),
+    ),
+    Mutant(
+        "slot-for-ever",
+        "who died holds its slot for ever",
+        SCRIPTS + "slots.lua",
+        "return expiry ~= nil and expiry > at",
+        "return expiry ~= nil",
+        (
+            "tests/limiter/test_acquire.py",
+            "tests/limiter/test_waiting.py",
+        ),
+    ),
+    Mutant(
+        "expired-ones-count",
+        "those who have died still count, as long as nobody has tidied up",
+        SCRIPTS + "slots.lua",
+        "l.held = call('ZCOUNT', l.slots, '(' .. text(at), '+inf')",
+        "l.held = call('ZCARD', l.slots)",
+        ("tests/limiter/test_acquire.py",),
+    ),
+    Mutant(
+        "one-slot-more",
+        "one more than the limit comes in",
+        SCRIPTS + "slots.lua",
+        "if not grant and l.held < c.limit and",
+        "if not grant and l.held <= c.limit and",
+        ("tests/limiter/test_acquire.py",),
+    ),
+    Mutant(
+        "slot-left-idle",
+        "who gives back a slot forgets those who wait for it",
+        SCRIPTS + "slots.lua",
+        "  if grant then take_back(l, c.id) end\n  hand_out(l)\n",
+        "  if grant then take_back(l, c.id) end\n",
+        ("tests/limiter/test_slot.py",),
+    ),
+    Mutant(
+        "slot-overtaken",
+        "who comes now takes what was free before those who wait",
+        SCRIPTS + "slots.lua",
+        "    hand_out(l, c.ticket)\n",
+        "",
+        ("tests/limiter/test_waiting.py",),
+    ),
+    Mutant(
+        "slot-for-the-dead",
+        "a waiter that died long ago is given a slot",
+        SCRIPTS + "slots.lua",
+        "if not asked or asked + SILENT < at then",
+        "if not asked then",
+        ("tests/limiter/test_waiting.py",),
+    ),
+    Mutant(
+        "slot-kept-long",
+        "a slot waits a whole timeout for a waiter that never comes for it",
+        SCRIPTS + "slots.lua",
+        "math.min(ms, KEPT_FOR)",
+        "ms",
+        ("tests/limiter/test_waiting.py",),
+    ),
+    Mutant(
+        "first-in-line-sleeps",
+        "who has become first in line sleeps until a holder expires that is not its own",
+        SCRIPTS + "slots.lua",
+        "  if limit then pcall_('PUBLISH', where, head",
+        "  if false then pcall_('PUBLISH', where, head",
+        ("tests/limiter/test_waiting.py",),
+    ),
+    Mutant(
+        "place-forgotten",
+        "who asks again after its record was lost goes to the end of the line",
+        SCRIPTS + "slots.lua",
+        "(call('ZSCORE', l.queue, c.ticket) or c.place)",
+        "(call('ZSCORE', l.queue, c.ticket) or '')",
+        ("tests/limiter/test_waiting.py",),
+    ),
+    Mutant(
+        "release-denied",
+        "a release whose reply was lost is told as no release",
+        SCRIPTS + "slots.lua",
+        "if past then return past end\n",
+        "",
+        ("tests/limiter/test_crashes.py",),
+    ),
+    Mutant(
+        "slot-lost-in-silence",
+        "a block goes on although its slot is somebody else's",
+        "taskrunner/slot.py",
+        "            self._task.cancel(reason)\n",
+        "            pass\n",
+        ("tests/limiter/test_slot.py",),
+    ),
+    Mutant(
+        "cancelled-waiter-holds",
+        "who is cancelled in the instant of being given a slot keeps it",
+        "taskrunner/slot.py",
+        "            self._caller.slots().post(self._caller.call(Kind.LEAVE, self.id, self._ticket))\n",
+        "",
+        ("tests/limiter/test_slot.py",),
+    ),
+)
