@@ -48,6 +48,12 @@ def with_need(text: str, need: Seat | Permit) -> str:
     return f"{text},{need}" if text else str(need)
 
 
+def with_lock(text: str, key: str) -> str:
+    """Needs as text, with the seat of a lock key in front: locks are taken before all else."""
+    seat = str(Seat(digest("lock", key), 1))
+    return f"{seat},{text}" if text else seat
+
+
 def are_sound(text: str) -> bool:
     """Whether it is the text of needs: it may have been damaged on its way, or be a stranger's."""
     return _are_sound(text) is not None

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 from .context import JobContext
 from .envelope import TRACKED, Draft, Extra
 from .errors import NotFound, PayloadError, ScheduleError, ScheduleExists
-from .needs import Seat, digest
+from .needs import with_lock
 from .options import Seconds, TaskKeywords
 from .payload import Signature
 from .registry import Registry
@@ -236,7 +236,7 @@ def _under(key: str, draft: Draft, name: str, partitions: int) -> Draft:
             f"schedule {name!r}: lock_key can't go together with partitions > 1 and a job that is unique, or has a "
             "limit or a rate: each has its key in one partition; leave one of them out, or use partitions=1"
         )
-    needs = ",".join(filter(None, (str(Seat(digest("lock", key), 1)), envelope.extras.get(Extra.NEEDS))))
+    needs = with_lock(envelope.extras.get(Extra.NEEDS, ""), key)
     extras = envelope.extras | {Extra.LOCK: key, Extra.NEEDS: needs}
     return dataclasses.replace(
         draft, envelope=dataclasses.replace(envelope, flags=envelope.flags | TRACKED, extras=extras)

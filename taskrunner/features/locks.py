@@ -23,7 +23,7 @@ from typing import Any
 from ..envelope import Delivery, Draft, Extra
 from ..errors import TaskOptionError
 from ..feature import Arguments, Feature, Fill, Gate, Option
-from ..needs import Seat, digest, with_need
+from ..needs import with_lock
 from ..options import Options
 from ..outcome import Outcome, Released
 from ..template import Parameters, checked, key_of, sound
@@ -69,7 +69,7 @@ class Locks(Feature):
                 return
             extras = draft.envelope.extras
             extras[Extra.LOCK] = made
-            extras[Extra.NEEDS] = with_need(extras.get(Extra.NEEDS, ""), Seat(digest("lock", made), 1))
+            extras[Extra.NEEDS] = with_lock(extras.get(Extra.NEEDS, ""), made)
 
         return fill
 

@@ -106,11 +106,12 @@ local longest = 0 -- ms that one of these outcomes is kept
 local TALLY = {s = 'ok', f = 'failed', r = 'retried'}
 local done, buried = 0, nil -- lanes that have new dead letters, by name
 
--- The usual leaving: of a lock that nobody else wants. All of them are looked up, and taken off, at once.
-local locks, holders = {}, {}
-local function leave_lock(digest, id)
+-- The usual leaving: of a lock that nobody else wants. All of them are looked up, and taken off, at once; only is how the
+-- job stands in alone, unless somebody else has come.
+local locks, onlys = {}, {}
+local function leave_lock(digest, only)
   locks[#locks + 1] = digest
-  holders[#locks] = id
+  onlys[#locks] = only
 end
 
 local function apply(operations, p, k)
@@ -163,10 +164,10 @@ local function leave_locks()
   local alone, gone = here.prefix .. 'alone', {}
   local found = pcall_('HMGET', alone, unpack(locks))
   for n = 1, #locks do
-    if found[n] == holders[n] then
+    if found[n] == onlys[n] then
       gone[#gone + 1] = locks[n]
     else
-      leave(here, string.match(holders[n], '^%S+ (.*)$'), needs_of(here, locks[n] .. ':1'))
+      leave(here, string.match(onlys[n], '^%S+ (.*)$'), needs_of(here, locks[n] .. ':1'))
     end
   end
   if #gone > 0 then call('HDEL', alone, unpack(gone)) end
