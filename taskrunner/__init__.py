@@ -1,5 +1,6 @@
 """taskrunner: background jobs for asyncio on Redis Streams."""
 
+from .assembly import chain, group
 from .backoff import Backoff
 from .context import JobContext, current_job
 from .dead_letters import FailedJob
@@ -39,17 +40,22 @@ from .errors import (
     UniqueConflict,
     UnknownTask,
     UsageError,
+    WorkflowError,
 )
 from .forecast import QueueStats, TaskStats
 from .hooks import JobEvent
-from .job import Job, JobInfo, JobStatus
+from .job import Job, JobInfo, JobStatus, JobUpdate
 from .limiter import Holder, Limiter
 from .limits import Limit, Rate
 from .middleware import CallNext
+from .progress import JobProgress
 from .runner import TaskRunner
 from .schedule import Schedule
 from .slot import Slot
 from .task import JobSpec, Task
+from .workflow import Chain, Graph, GraphNode, Group
+from .workflow_job import ChainJob, GraphJob, GroupJob
+from .workflow_state import ChainInfo, GraphInfo, GroupInfo
 
 __version__ = "0.1.0"
 
@@ -57,11 +63,21 @@ __all__ = [
     "AlreadyStarted",
     "Backoff",
     "CallNext",
+    "Chain",
+    "ChainInfo",
+    "ChainJob",
     "DispatchUncertain",
     "DuplicateTask",
     "EmbeddedServerError",
     "FailedJob",
     "GiveUp",
+    "Graph",
+    "GraphInfo",
+    "GraphJob",
+    "GraphNode",
+    "Group",
+    "GroupInfo",
+    "GroupJob",
     "Holder",
     "Job",
     "JobCancelled",
@@ -72,9 +88,11 @@ __all__ = [
     "JobFailed",
     "JobInfo",
     "JobNotFound",
+    "JobProgress",
     "JobSpec",
     "JobStatus",
     "JobTimeout",
+    "JobUpdate",
     "Limit",
     "LimitReached",
     "Limiter",
@@ -108,6 +126,9 @@ __all__ = [
     "UniqueConflict",
     "UnknownTask",
     "UsageError",
+    "WorkflowError",
     "__version__",
+    "chain",
     "current_job",
+    "group",
 ]

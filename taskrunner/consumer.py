@@ -16,8 +16,10 @@ from .envelope import Arrival, Delivery, Extra
 from .feature import Recipe
 from .hooking import Hooking
 from .outcome import Failed
+from .predecessors import Predecessors
 from .priority import lane
 from .processes import Processes
+from .progress import ProgressReports
 from .saved import SavedValues
 from .scheduling import Scheduling
 from .session import Session
@@ -25,6 +27,7 @@ from .store.deployment import Deployment
 from .store.heart import Heart
 from .task import Task
 from .worker.worker import Worker, WorkerOptions
+from .workflow_follow_up import WorkflowFollowUps
 
 log = logging.getLogger("taskrunner.worker")
 
@@ -56,6 +59,9 @@ class Consumer:
         settings = home.settings
         self._processes = Processes(settings.num_workers)
         self._saved = SavedValues(session, settings.serializer, settings.max_payload)
+        self._reports = ProgressReports(session)
+        self._predecessors = Predecessors(session, settings.serializer)
+        self._follow_ups = WorkflowFollowUps(settings)
         self._recipes = self._compile_all()
         own = [task for task in home.tasks.values() if task.function is not None]
         queues = list(dict.fromkeys([settings.queue, *(task.queue for task in own)] if queues is None else queues))
@@ -95,6 +101,7 @@ class Consumer:
         try:
             await self._worker.run()
         finally:
+            await self._reports.close()
             await self._processes.close()
 
     @property
@@ -123,7 +130,8 @@ class Consumer:
         home = self._home
         options = features.arrived(task.options, sent) if sent else None
         loads = home.settings.serializer.loads
-        surroundings = Surroundings(home, home.state, task.options["max_retry"], loads, self._saved)
+        roles = (self._saved, self._reports, self._predecessors.recall, self._follow_ups.prepared)
+        surroundings = Surroundings(home, home.state, task.options["max_retry"], loads, *roles)
         return task.recipe(home.hooks, surroundings, self._processes, options)
 
     def _lookup(self, delivery: Delivery) -> Recipe | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,16 +27,29 @@ class Keeper(Protocol):
     async def saved(self, delivery: Delivery) -> Any: ...
 
 
+class Reporter(Protocol):
+    """Writes how far jobs are; see ``JobContext.progress``."""
+
+    async def report(self, delivery: Delivery, done: Any, total: Any, message: Any) -> None: ...
+
+    async def finish(self, delivery: Delivery) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What is the same for every run of a task in one process. ``loads`` reads what the serializer has written;
-    ``keeper`` is None where nobody can keep anything, in a process of ``pool="process"``."""
+    ``keeper`` and ``reporter`` are None where nobody can keep anything, in a process of ``pool="process"``."""
 
     runner: Any
     state: Any
     max_retry: int
     loads: Callable[[bytes], Any]
     keeper: Keeper | None = None
+    reporter: Reporter | None = None
+    recall: Callable[[Delivery], Awaitable[None]] | None = None
+    """Reads what the jobs came to that this one follows, where that has not come along with it."""
+    follow_ups: Callable[[Any], Any] | None = None
+    """Makes the dispatch of a workflow ready that is a callback of the task; see follow_ups.py."""
 
 
 class JobContext:
@@ -167,6 +180,29 @@ class JobContext:
         value = await self._keeper().saved(self._delivery)
         self.kept = value
         return value
+
+    async def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tells how far the job is: ``done`` of ``total`` (None: nobody knows), in any unit, and a line of text.
+
+        From outside it is ``(await job.info()).progress``, and whoever follows ``job.events()`` is told. It may be
+        called for each row of a million: it returns at once, the worker writes the latest up to ten times a second, and
+        the last one before the outcome is recorded. It is kept as long as a saved value (see ``save``), also of a
+        failed job, and stands when the job runs again until that run tells its own. Of a run that has lost its job
+        nothing is written.
+
+        A job never fails because the server is away: what can't be written is left out. A plain function in a thread
+        calls ``anyio.from_thread.run(ctx.progress, 3, 10)``. Raises TaskOptionError for amounts that are no finite
+        numbers from 0 to 2**53, or a message that is no text of at most 1,000 characters, and UsageError in a process
+        of ``pool="process"``.
+
+            for n, row in enumerate(rows, 1):
+                await load(row)
+                await ctx.progress(n, len(rows), f"row {row.id}")
+        """
+        reporter = self._surroundings.reporter
+        if reporter is None:
+            raise UsageError("a process has no way to the server: tell progress in a task with pool='thread', or async")
+        await reporter.report(self._delivery, done, total, message)
 
     def _keeper(self) -> Keeper:
         keeper = self._surroundings.keeper

@@ -20,6 +20,8 @@ TRACKED = 1
 """Flag: the server keeps a live record for this job while it has not ended."""
 KEPT = 2
 """Flag: its outcome is kept for ``result_ttl`` after it ended."""
+FOLLOWED = 4
+"""Flag: it keeps no outcome, but others wait for it, so that its result is passed on."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class Extra:
     SAVED = "s"  # 1: an earlier run of the job saved a value
     NEEDS = "n"  # the seats and permits without which it may not run; see needs.py
     LOCK = "y"  # its lock key, as the user wrote it
+    PRECEDING = "g"  # [workflow, its partition, nodes]: whose values are what it follows; see blueprint.py
+    LASTS = "z"  # ms; a job that has not started so long after its dispatch never will
     PREVIOUS = "p"  # bytes in front of the payload that are the result of the job before; only in letters
 
 
@@ -162,7 +166,8 @@ class Draft:
 
     ``delay`` in seconds or ``due`` in server milliseconds make it wait. ``custom_id`` asks the server whether the id is
     known. ``claim``: it is taken only as that tick of a schedule, if nobody else has fired it; or only as that dead
-    letter, if it is still there.
+    letter, if it is still there. ``lasts``: ms after its dispatch in which it must start, for those whose dispatch is
+    not now.
     """
 
     envelope: Envelope
@@ -173,6 +178,7 @@ class Draft:
     leases: tuple[Lease, ...] = ()
     durability: Durability = Durability.MEMORY
     claim: Tick | Buried | None = None
+    lasts: int = 0
 
     @property
     def digest(self) -> str | None:

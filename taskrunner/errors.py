@@ -14,6 +14,7 @@ TaskRunnerError
 │   ├── QueueConflict             a queue with two different numbers for its `concurrency`
 │   ├── ScheduleError             a schedule that can't be: bad cron text, time zone or interval
 │   │   └── ScheduleExists        there is one already for this task and lock key
+│   ├── WorkflowError             a chain, group or graph that can't be, or can't be dispatched once more
 │   ├── AlreadyStarted            start() while the runner runs
 │   └── NotInJob                  current_job() outside a job
 ├── NotFound                      no dead letter or schedule of that name
@@ -124,6 +125,11 @@ class ScheduleExists(ScheduleError):
     """There is a schedule already for this task and lock key, under another name."""
 
 
+class WorkflowError(UsageError, ValueError):
+    """A chain, group or graph that can't be: a cycle, a chain of one step, a part that stands in it twice, something
+    that is no part of a workflow; or one that was dispatched before. Nothing was written."""
+
+
 class AlreadyStarted(UsageError):
     """``start()`` was called while the runner runs."""
 
@@ -190,16 +196,27 @@ class JobFailed(JobError):
     """The job failed for good.
 
     ``error_type`` is the class name of the last error, ``message`` its text, ``traceback`` its formatted traceback
-    (shortened, may be empty), ``attempts`` the number of runs, ``reason`` why there was no further one.
+    (shortened, may be empty), ``attempts`` the number of runs, ``reason`` why there was no further one. ``job_id`` is
+    set when a workflow has failed: which of its jobs was the first.
     """
 
-    def __init__(self, error_type: str, message: str, traceback: str = "", attempts: int = 1, reason: str = "") -> None:
-        super().__init__(f"{error_type}: {message}" if message else error_type)
+    def __init__(
+        self,
+        error_type: str,
+        message: str,
+        traceback: str = "",
+        attempts: int = 1,
+        reason: str = "",
+        job_id: str = "",
+    ) -> None:
+        text = f"{error_type}: {message}" if message else error_type
+        super().__init__(f"job {job_id}: {text}" if job_id else text)
         self.error_type = error_type
         self.message = message
         self.traceback = traceback
         self.attempts = attempts
         self.reason = reason
+        self.job_id = job_id
 
 
 class JobCancelled(JobError):

@@ -37,6 +37,9 @@ POINTS = (
     "before_run",  # they are in our books, and none has started
     "before_settle",  # they have run, and nobody knows
     "after_settle",  # recorded, and our books don't know
+    "after_stage",  # a part of a large workflow is on the server, and nothing of it has begun
+    "after_unfold",  # a step of what a workflow has left over is done, and there may be more
+    "after_deliver",  # another partition has applied what workflows had to say, and it may still stand in the outbox
     "before_beat",  # in the thread of the heartbeats
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -14,8 +14,10 @@ from .envelope import Extra
 from .errors import JobCancelled, JobExpired, JobFailed, JobNotFound, ResultNotKept, ResultTimeout
 from .options import seconds
 from .priority import queue_of
+from .progress import JobProgress, read_progress
 from .session import Session
 from .store.inspect import Sight
+from .store.keys import PartitionKeys
 from .store.listing import Listed
 from .store.wire import Ended
 
@@ -42,8 +44,9 @@ ENDED = {"s": JobStatus.SUCCEEDED, "f": JobStatus.FAILED, "c": JobStatus.CANCELL
 @dataclass(frozen=True, slots=True)
 class JobInfo:
     """What is known of a job. Instants are aware; ``run_time`` in seconds is the last run's; ``due_at`` only while it
-    waits for a time; ``worker`` only while it runs; ``error`` only when it failed for good; ``saved`` is the last value
-    that the job saved (``JobContext.save``); ``lock_key`` only while it has not ended."""
+    waits for a time; ``worker`` only while it runs; ``error`` only when it failed for good; ``lock_key`` only while it
+    has not ended. ``saved`` is the last value that the job saved (``JobContext.save``) and ``progress`` how far it is
+    (``JobContext.progress``), both not in listings."""
 
     id: str
     task: str
@@ -59,6 +62,43 @@ class JobInfo:
     error: JobFailed | None = None
     saved: Any = None
     lock_key: str | None = None
+    progress: JobProgress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobUpdate:
+    """What ``job.events()`` gives: where a job stands. ``at`` is when it ended, else when this was seen, by the
+    server's clock; ``due_at`` only while it waits for a time; ``error`` only when it failed for good. Instants are
+    aware."""
+
+    id: str
+    task: str
+    status: JobStatus
+    at: datetime
+    attempts: int
+    progress: JobProgress | None = None
+    due_at: datetime | None = None
+    error: JobFailed | None = None
+
+    @property
+    def ended(self) -> bool:
+        """True of the last one."""
+        return self.status in ENDED.values()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the same names, instants as text (ISO 8601), ``error`` as a line of text without the traceback, and
+        ``ended``."""
+        return {
+            "id": self.id,
+            "task": self.task,
+            "status": self.status.value,
+            "at": self.at.isoformat(),
+            "attempts": self.attempts,
+            "progress": None if self.progress is None else self.progress.as_dict(),
+            "due_at": None if self.due_at is None else self.due_at.isoformat(),
+            "error": None if self.error is None else str(self.error),
+            "ended": self.ended,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +146,9 @@ class Job(Generic[R]):
     async def info(self) -> JobInfo:
         """What is known of the job. Raises JobNotFound like ``status``."""
         info, partition = await self._look()
-        data = await self._origin.session().saved(partition, self.id)
+        data, told = await self._origin.session().remains(partition, self.id)
+        if told is not None:
+            info = replace(info, progress=read_progress(told))
         return info if data is None else replace(info, saved=self._origin.loads(data))
 
     async def _look(self) -> tuple[JobInfo, int]:
@@ -114,9 +156,7 @@ class Job(Generic[R]):
         if found is None:
             raise self._unknown()
         keys, seen = found
-        if isinstance(seen, Ended):
-            return _info_of_ended(self.id, seen), keys.number
-        return _info_of_sight(self.id, self.task, seen), keys.number
+        return _info_of(self.id, self.task, seen), keys.number
 
     async def wait(self, timeout: float | timedelta | None = None) -> None:
         """Waits until the job has ended, in whatever way. Raises ResultTimeout after ``timeout`` seconds."""
@@ -154,9 +194,25 @@ class Job(Generic[R]):
         """
         return await self._origin.session().cancel(self.id, self._partition)
 
+    def events(self) -> AsyncIterator[JobUpdate]:
+        """Follows the job: gives a JobUpdate for what is so now, and one for each change until it has ended.
+
+        Changes are of status, attempts, due time and progress. Progress and the end are told by the server; that a run
+        has started, or waits for its retry, is seen within two seconds. Of many in a row the latest counts, so one may
+        be left out, but never the end. Outages are waited out. Each call follows for itself, and whoever breaks out of
+        the loop leaves nothing behind. Raises JobNotFound for an id that is unknown, also when the job leaves no record
+        of its end, and ResultNotKept for a job with ``ignore_result``.
+
+            async for update in job.events():
+                await response.write(b"data: " + json.dumps(update.as_dict()).encode() + b"\n\n")
+        """
+        if not self._origin.kept:
+            raise self._not_kept()
+        return _Updates(self.id, self._origin, self._partition, self._unknown)
+
     async def _ended(self, timeout: float | timedelta | None) -> Ended:
         if not self._origin.kept:
-            raise ResultNotKept(f"job {self.id} has ignore_result=True: no record of its end is kept")
+            raise self._not_kept()
         limit = math.inf if timeout is None else seconds(timeout, "timeout")
         try:
             async with asyncio.timeout(None if timeout is None else limit):
@@ -167,8 +223,47 @@ class Job(Generic[R]):
             raise self._unknown()
         return ended
 
+    def _not_kept(self) -> ResultNotKept:
+        return ResultNotKept(f"job {self.id} has ignore_result=True: no record of its end is kept")
+
     def _unknown(self) -> JobNotFound:
         return JobNotFound(f"job {self.id} is unknown: it never was, keeps no record, or its result_ttl is over")
+
+
+class _Updates(AsyncIterator[JobUpdate]):
+    """Listens only while it is asked for the next one, so that there is nothing to close; and looks first, so that what
+    came meanwhile is seen."""
+
+    def __init__(self, id: str, origin: Origin, partition: int | None, unknown: Callable[[], JobNotFound]) -> None:
+        self._id = id
+        self._origin = origin
+        self._partition = partition
+        self._unknown = unknown
+        self._keys: PartitionKeys | None = None
+        self._last: JobUpdate | None = None
+
+    async def __anext__(self) -> JobUpdate:
+        if self._last is not None and self._last.ended:
+            raise StopAsyncIteration
+        session = self._origin.session()
+        if self._keys is None:
+            found = await session.find(self._id, self._partition)
+            if found is None:
+                raise self._unknown()
+            self._keys = found[0]
+        update = await session.follow(self._id, self._keys, self._news)
+        if update is None:
+            raise self._unknown()
+        self._last = update
+        return update
+
+    def _news(self, seen: Ended | Sight, told: bytes | None) -> JobUpdate | bool:
+        """What differs from the last one; else True."""
+        info = _info_of(self._id, self._origin.task, seen)
+        at = info.ended_at or _instant(self._origin.session().store.clock.now())
+        progress = read_progress(told)
+        update = JobUpdate(self._id, info.task, info.status, at, info.attempts, progress, info.due_at, info.error)
+        return True if self._last is not None and update == replace(self._last, at=at) else update
 
 
 def _failure(ended: Ended) -> JobFailed:
@@ -178,6 +273,10 @@ def _failure(ended: Ended) -> JobFailed:
 
 def _instant(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _info_of(id: str, task: str, seen: Ended | Sight) -> JobInfo:
+    return _info_of_ended(id, seen) if isinstance(seen, Ended) else _info_of_sight(id, task, seen)
 
 
 def _info_of_ended(id: str, ended: Ended) -> JobInfo:

@@ -24,7 +24,8 @@ class Operation:
 
         ``state`` is a ``JobStatus`` or its name: queued is ready and not started, scheduled waits for its time. Those
         that failed are counted as long as they are dead letters; those that succeeded, were cancelled or expired as
-        long as they are known (``result_ttl``), and only the latest 1,000 of a queue. Raises TaskOptionError.
+        long as they are known (``result_ttl``), and only the latest 1,000 of a queue. What waits for its turn in a
+        workflow is no job yet and in no queue: it counts when its turn has come. Raises TaskOptionError.
 
             waiting = await runner.count("mail", task="send")
         """
@@ -68,7 +69,7 @@ class Operation:
         await (await self.opened()).resume(chosen)
 
     async def delete(self, id: str) -> bool:
-        """Removes a job and all that is known of it: outcome, saved value, dead letter. False: nothing was known.
+        """Removes a job and all that is known of it: outcome, saved value, progress, dead letter. False: it is unknown.
 
         One that has not ended is cancelled, without a record: its run is cut, its unique key is free, and whoever waits
         for it gets JobNotFound. Raises RedisUnavailable.
@@ -77,11 +78,24 @@ class Operation:
         """
         return await (await self.opened()).delete(id)
 
+    async def delete_result(self, id: str) -> bool:
+        """Removes what is known of the outcome of a job that has ended: its record, saved value and progress, and its
+        line in ``runner.jobs``. False: it has not ended, or nothing is known of it; so a second time.
+
+        A live job is left alone, and so is the dead letter of one that failed (``runner.dead_letters``). Whoever asks
+        for the result from now on gets JobNotFound, and an ``id`` of yours is free again. Raises RedisUnavailable.
+
+            report = await job.result()
+            await runner.delete_result(job.id)  # it was large, or nobody else's business
+        """
+        return await (await self.opened()).delete_result(id)
+
     async def purge(self, queue: str) -> int:
         """Cancels all jobs of a queue that wait: ready, for their time, for a retry, for another job. Returns how many.
 
-        What runs goes on, what comes in meanwhile stays, and so do dead letters. Whoever waits for one gets
-        JobCancelled; ``on_cancel`` hooks are not called. Raises TaskOptionError for a wrong name, RedisUnavailable.
+        What runs goes on, what comes in meanwhile stays, and so do dead letters. A workflow ends as if its job had been
+        cancelled; what waits for its turn in one is in no queue yet. Whoever waits for a job gets JobCancelled;
+        ``on_cancel`` hooks are not called. Raises TaskOptionError for a wrong name, RedisUnavailable.
 
             print(await runner.purge("mail"), "mails will not be sent")
         """

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 from .backoff import Backoff, BackoffFunction
+from .blueprint import Repeatable
 from .durability import DurabilityName
 from .envelope import Dispatchable
 from .errors import TaskOptionError
@@ -135,7 +136,7 @@ class TaskKeywords(TypedDict, total=False):
     result_ttl: Seconds | None
     ignore_result: bool
     pool: Literal["thread", "process"]
-    on_start: Callable[..., Any] | Dispatchable | None
-    on_success: Callable[..., Any] | Dispatchable | None
-    on_failure: Callable[..., Any] | Dispatchable | None
-    on_retry: Callable[..., Any] | Dispatchable | None
+    on_start: Callable[..., Any] | Dispatchable | Repeatable | None
+    on_success: Callable[..., Any] | Dispatchable | Repeatable | None
+    on_failure: Callable[..., Any] | Dispatchable | Repeatable | None
+    on_retry: Callable[..., Any] | Dispatchable | Repeatable | None

@@ -87,10 +87,10 @@ class Plan:
         self.lane = lane(core.get("queue", queue), self.options["priority"])
         self.kept = not self.options["ignore_result"]
         self._packer = packer
-        self._id: str | None = core.get("id")
+        self.id: str | None = core.get("id")
         self._delay: float = core.get("delay", 0.0)
         self._due: int = core.get("at", 0)
-        self._durability: Durability = core.get("durability", default)
+        self.durability: Durability = core.get("durability", default)
         travelling = features.travelling(rest, self.options)
         self._extras: dict[str, Any] = {Extra.OPTIONS: travelling} if travelling else {}
         if core.get("headers"):
@@ -111,9 +111,9 @@ class Plan:
         """One job, ready to be sent; ``payload`` if the arguments are packed already. Raises PayloadError."""
         if payload is None:
             payload = self.pack(args, kwargs)
-        id = self._id
+        id = self.id
         envelope = Envelope(id or new_id(), self.task, now, TRACKED | KEPT, 1, {**self._extras}, payload)
-        draft = Draft(envelope, self.lane, self._delay, self._due, id is not None, (), self._durability)
+        draft = Draft(envelope, self.lane, self._delay, self._due, id is not None, (), self.durability)
         if self._fills:
             arguments = Arguments(args, kwargs, lambda: self._packer.canonical(args, kwargs))
             for fill in self._fills:

@@ -1,5 +1,5 @@
-"""TaskRunner: what a runner is made of, and its start and stop. The rest has rooms of its own: tasks (registry), hooks
-(hooking), what is open (session), the worker (consumer)."""
+"""TaskRunner: what a runner is made of, and its start and stop. The rest has rooms of its own: tasks (registry), what
+dispatches them (dispatching), hooks (hooking), what is open (session), the worker (consumer)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
-from operator import attrgetter
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import Any
 
 from . import embedded, hooks, procedure, settings
 from .consumer import Consumer, Home
 from .dead_letters import DeadLetters, FailedJob
+from .dispatching import Dispatching
 from .durability import DurabilityName
 from .errors import AlreadyStarted, RedisUnavailable, TaskOptionError, UsageError
 from .forecast import QueueStats
@@ -23,10 +23,9 @@ from .hooking import Hooking
 from .job import Job, Origin
 from .limiter import Limiter
 from .operation import Operation
-from .options import DispatchKeywords, Seconds, truth
+from .options import Seconds, truth
 from .options import name as checked_name
 from .payload import Serializer
-from .priority import queue_of
 from .scheduling import Scheduling
 from .session import Session
 from .signals import on_stop_signal
@@ -34,13 +33,9 @@ from .store.connect import connect
 from .store.deployment import Deployment, LocatedServer
 from .store.keys import Keyspace
 from .store.store import Store, StoreOptions
-from .task import BoundTask, JobSpec, Task
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
-class TaskRunner(Home, Operation):
+class TaskRunner(Dispatching, Home, Operation):
     """A runner: register tasks with ``@runner.task``, dispatch them from anywhere, run them with ``runner.start()``.
 
     ``redis`` is a URL (``redis://``, ``rediss://``, ``unix://``, ``embedded://``, ``embedded:///folder``) or a ready
@@ -130,39 +125,7 @@ class TaskRunner(Home, Operation):
     def __repr__(self) -> str:
         return f"<TaskRunner {self.settings.namespace} ({len(self.tasks)} tasks)>"
 
-    # -- dispatching -----------------------------------------------------------------------------------------
-
-    @overload
-    async def dispatch(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-    @overload
-    async def dispatch(self, task: str, /, *args: Any, **kwargs: Any) -> Job[Any]: ...
-
-    async def dispatch(self, task: Any, /, *args: Any, **kwargs: Any) -> Job[Any]:
-        """Dispatches a job of a task, given as such or by its name. As ``Task.dispatch``; may raise UnknownTask."""
-        return await self.find(task).dispatch(*args, **kwargs)
-
-    def with_options(self, **options: Unpack[DispatchKeywords]) -> Dispatcher:
-        """``runner.with_options(delay=60).dispatch("task", ...)``: other options for the jobs dispatched through it."""
-        return Dispatcher(self.find, dict(options))
-
-    async def dispatch_many(self, specs: Sequence[JobSpec[R]]) -> list[Job[R]]:
-        """Dispatches many jobs, 200 (or a megabyte) per round trip, each on its own. Returns their handles in order.
-
-        Raises PayloadError, or QueueBusy for a ``max_wait`` among them, before anything is written; RedisUnavailable
-        when the server went away in the middle, or QueueFull: then some of the jobs were accepted; DispatchUncertain
-        when that is not known of those in its ``job_ids``.
-        """
-        session = await self.opened()
-        now = session.store.clock.now()
-        # All arguments are packed before the first is sent; the rest of a draft is made when its chunk is. A draft
-        # with a key of the user's making is made at once, as that can fail too.
-        packed = [spec.pack(now) for spec in specs]
-        for plan in dict.fromkeys(map(attrgetter("plan"), specs)):
-            if plan.max_wait is not None:
-                await session.admission.admit(queue_of(plan.lane), plan.max_wait)
-        drafts = (spec.draft(done, now) for spec, done in zip(specs, packed, strict=True))
-        accepted = await session.producer.dispatch_many(drafts)
-        return [Job(id, one.origin, place, known) for one, (id, place, known) in zip(specs, accepted, strict=True)]
+    # -- handles ---------------------------------------------------------------------------------------------
 
     def _origin_of(self, task: str, kept: bool) -> Origin:
         convert = self.tasks[task].plan({})[1].convert if task in self.tasks else None
@@ -346,24 +309,6 @@ class TaskRunner(Home, Operation):
         """For aiohttp: ``app.cleanup_ctx.append(runner.cleanup_ctx)``. Installs no signal handler."""
         async with self.start():
             yield
-
-
-class Dispatcher:
-    """What ``runner.with_options(...)`` returns."""
-
-    def __init__(self, find: Callable[[Any], Task[..., Any]], options: dict[str, Any]) -> None:
-        self._find = find
-        self._options = options
-
-    @overload
-    async def dispatch(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-    @overload
-    async def dispatch(self, task: str, /, *args: Any, **kwargs: Any) -> Job[Any]: ...
-
-    async def dispatch(self, task: Any, /, *args: Any, **kwargs: Any) -> Job[Any]:
-        """As ``TaskRunner.dispatch``."""
-        bound: BoundTask[..., Any] = self._find(task).with_options(**self._options)
-        return await bound.dispatch(*args, **kwargs)
 
 
 def _queues(names: Sequence[str] | None) -> list[str] | None:

@@ -12,7 +12,7 @@ from .admission import Admission
 from .envelope import Delivery
 from .errors import RedisUnavailable
 from .producer import Producer
-from .store import saved
+from .store import progress, saved
 from .store.cancellation import Removed
 from .store.deployment import Deployment
 from .store.inspect import Inspection, Sight
@@ -21,9 +21,12 @@ from .store.listen import Listener
 from .store.persist import persist
 from .store.store import Store
 from .store.wire import Ended
+from .store.workflows import Value, View
 
 LOOK_AGAIN = (1.0, 5.0)
 """Seconds after which a waiter looks although it heard nothing: at first, and at most. A notice can be lost."""
+NEWS = (0.5, 2.0)
+"""The same for who follows a job, of which also the start is news; and that nobody announces."""
 PATIENCE = 30.0
 ANSWER = 1.0
 """Seconds that a pause waits for the answers of workers: they take some milliseconds."""
@@ -113,6 +116,19 @@ class Session:
         keys = self.store.partitions[partition]
         return await persist(lambda: saved.read(self.store.control(keys), keys, id), PATIENCE)
 
+    async def remains(self, partition: int, id: str) -> tuple[bytes | None, bytes | None]:
+        """The interim value of a job and how far it is, if there are any. Raises RedisError."""
+        keys = self.store.partitions[partition]
+        return await persist(lambda: saved.read_all(self.store.control(keys), keys, id), PATIENCE)
+
+    async def workflow(self, partition: int, id: str) -> View | None:
+        """How a workflow stands; None when it is unknown. Raises RedisError."""
+        return await persist(lambda: self.store.workflows.view(partition, id), PATIENCE)
+
+    async def value(self, partition: int, workflow: str, node: int) -> Value:
+        """What a node of a workflow came to. Raises RedisError."""
+        return await persist(lambda: self.store.workflows.value(partition, workflow, node), PATIENCE)
+
     # -- ending jobs -----------------------------------------------------------------------------------------
 
     async def cancel(self, id: str, partition: int | None) -> bool:
@@ -128,6 +144,11 @@ class Session:
         tell = self.cancel_teller()
         removed = await self.store.cancellation.delete(id, PATIENCE, letter=tell is not None)
         return await _told(removed, tell)
+
+    async def delete_result(self, id: str) -> bool:
+        """Removes the outcome of a job that has ended; False when nothing is known of one. Raises RedisError."""
+        await self.open()
+        return await self.store.cancellation.delete_result(id, PATIENCE)
 
     async def purge(self, queue: str) -> int:
         """Cancels the jobs of a queue that wait, and tells how many. Raises RedisError."""
@@ -180,27 +201,53 @@ class Session:
         keys, seen = found
         if isinstance(seen, Ended):
             return seen
+        return await self.watch(id, keys, lambda channel: self.store.inspection.watch(keys, id, channel))
+
+    async def follow(
+        self, id: str, keys: PartitionKeys, news: Callable[[Ended | Sight, bytes | None], T | bool]
+    ) -> T | None:
+        """What ``news`` makes, in the end, of what is known of a job and of how far it is; True: nothing. None when the
+        job is unknown."""
+
+        async def look(channel: str) -> T | bool:
+            seen = await self.store.inspection.observe(keys, id, channel)
+            return seen is not None and news(*seen)
+
+        return await self.watch(id, keys, look, progress.notice(id))
+
+    async def watch(
+        self, id: str, keys: PartitionKeys, look: Callable[[str], Awaitable[T | bool]], further: str = ""
+    ) -> T | None:
+        """What ``look`` finds in the end. It is called with the channel that is to hear of the id, at once and after
+        each notice, and now and then without one. It gives True when there may be something later, False when there
+        will be nothing; then this gives None. ``further``: a notice besides the id, for who looks more often."""
         self.listen()
         await self._listener.ready(1.0)
-        heard = asyncio.Event()
-        self._waiters.setdefault(id, set()).add(heard)
+        heard, texts = asyncio.Event(), (id, further) if further else (id,)
+        for text in texts:
+            self._waiters.setdefault(text, set()).add(heard)
         try:
-            return await self._watch(keys, id, heard)
+            look_here, pauses = partial(look, keys.channel(self._client_id)), NEWS if further else LOOK_AGAIN
+            return await self._watch(heard, look_here, *pauses)
         finally:
-            waiters = self._waiters[id]
-            waiters.discard(heard)
-            if not waiters:
-                del self._waiters[id]
+            for text in texts:
+                waiters = self._waiters[text]
+                waiters.discard(heard)
+                if not waiters:
+                    del self._waiters[text]
 
-    async def _watch(self, keys: PartitionKeys, id: str, heard: asyncio.Event) -> Ended | None:
-        pause = LOOK_AGAIN[0]
+    @staticmethod
+    async def _watch(
+        heard: asyncio.Event, look: Callable[[], Awaitable[T | bool]], shortest: float, longest: float
+    ) -> T | None:
+        pause = shortest
         while True:
             heard.clear()
             try:
-                seen = await self.store.inspection.watch(keys, id, keys.channel(self._client_id))
+                seen = await look()
             except RedisUnavailable:
                 seen = True  # an outage is no answer
-            if isinstance(seen, Ended):
+            if not isinstance(seen, bool):
                 return seen
             if not seen:
                 return None
@@ -208,9 +255,9 @@ class Session:
                 # Not wait_for: before Python 3.12 it swallows a cancellation that comes in the instant of the notice.
                 async with asyncio.timeout(pause):
                     await heard.wait()
-                pause = LOOK_AGAIN[0]
+                pause = shortest
             except TimeoutError:
-                pause = min(pause * 2, LOOK_AGAIN[1])
+                pause = min(pause * 2, longest)
 
     def _heard(self, channel: str, data: bytes) -> None:
         text = data.decode()

@@ -9,14 +9,14 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
 from . import features
 from .carriage import Request
-from .context import JobContext, Surroundings, current
+from .context import JobContext, Reporter, Surroundings, current
 from .durability import Durability
-from .envelope import Delivery, Dispatchable, Draft
+from .envelope import Delivery, Dispatchable, Draft, Extra
 from .errors import PayloadError, TaskOptionError
 from .feature import Call, PackingError, Recipe
 from .features.pools import PROCESS
 from .features.retries import policy
-from .follow_ups import FollowUp
+from .follow_ups import FollowUp, Prepare, prepared
 from .hooks import JOB_KINDS, Hooks
 from .job import Job, Origin
 from .middleware import Around, compose
@@ -39,7 +39,13 @@ class Home(Protocol):
     def session(self) -> Session: ...
 
 
-class JobSpec(Generic[R]):
+class Valued(Generic[R]):
+    """What comes to a value of type ``R``: a job, and what workflows are made of jobs (workflow.py)."""
+
+    __slots__ = ()
+
+
+class JobSpec(Valued[R]):
     """A job that is not dispatched yet: a task, its arguments and its options. Made by ``task.job(...)``."""
 
     __slots__ = ("args", "kwargs", "origin", "plan")
@@ -114,7 +120,7 @@ class Task(Generic[P, R]):
         return self.send(self._plan, self._origin, args, kwargs)
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
-        """A job to be dispatched later, with ``runner.dispatch_many``."""
+        """A job to be dispatched later, with ``runner.dispatch_many`` or as part of a workflow."""
         return JobSpec(self._plan, self._origin, args, kwargs)
 
     def with_options(self, **options: Unpack[DispatchKeywords]) -> BoundTask[P, R]:
@@ -154,14 +160,19 @@ class Task(Generic[P, R]):
         options = self.options if options is None else options
         apart = options["pool"] == PROCESS
         run = self._in_process(processes, surroundings) if apart else self._here()
-        call = self._call(surroundings, run, compose(hooks.middleware))
+        reporter = surroundings.reporter
+        # The wait for the last report is no part of a run that has a timeout; else it needs no call of its own.
+        is_timed = options["timeout"] is not None
+        call = self._call(surroundings, run, compose(hooks.middleware), None if is_timed else reporter)
         for feature in features.FEATURES:
             call = feature.around(options, call)
+        if is_timed and reporter is not None:
+            call = _finishing(call, reporter)
         if apart:
             call = processes.in_turn(call)  # outside of the timeout: to wait for a process is no fault of the job
         gates = (feature.gate(options) for feature in features.FEATURES)
         own = {kind: hook for kind in JOB_KINDS if (hook := options.get(f"on_{kind}")) is not None}
-        specs = {kind: hook for kind, hook in own.items() if isinstance(hook, Dispatchable)}
+        patterns = {kind: hook for kind, hook in own.items() if not callable(hook)}
         keeper = surroundings.keeper
         return Recipe(
             self.name,
@@ -170,16 +181,25 @@ class Task(Generic[P, R]):
             policy(options).judge,
             self._pack_result,
             hooks.announcer(
-                {kind: hook for kind, hook in own.items() if kind not in specs},
-                {kind: FollowUp(spec, kind, self._home.session) for kind, spec in specs.items()},
+                {kind: hook for kind, hook in own.items() if kind not in patterns},
+                {kind: self._follow_up(kind, one, surroundings) for kind, one in patterns.items()},
                 self._unpack,
                 None if keeper is None else keeper.save,
             ),
             tuple(gate for gate in gates if gate is not None),
             options["result_ttl"],
-            "success" in specs,
+            "success" in patterns,
             not any(feature.looks_at_all(options) for feature in features.FEATURES),
         )
+
+    def _follow_up(self, kind: str, pattern: Any, surroundings: Surroundings) -> FollowUp:
+        """What dispatches a job or a workflow then."""
+        if isinstance(pattern, Dispatchable):
+            prepare: Prepare = prepared(pattern)
+        else:
+            assert surroundings.follow_ups is not None
+            prepare = surroundings.follow_ups(pattern)
+        return FollowUp(kind, self._home.session, prepare)
 
     def _here(self) -> Callable[..., Awaitable[Any]]:
         """What calls the function in this process."""
@@ -205,15 +225,23 @@ class Task(Generic[P, R]):
 
         return run
 
-    def _call(self, surroundings: Surroundings, run: Callable[..., Awaitable[Any]], around: Around | None) -> Call:
+    def _call(
+        self,
+        surroundings: Surroundings,
+        run: Callable[..., Awaitable[Any]],
+        around: Around | None,
+        reporter: Reporter | None,
+    ) -> Call:
         """The innermost call: arguments, context, middleware, function."""
         signature, loads = self._signature, self._serializer.loads
         assert signature is not None
         # Another process makes the context anew, of what can travel.
         takes_context = signature.takes_context and self.options["pool"] != PROCESS
-        typed, name = bool(signature.converters), self.name
+        typed, name, recall = bool(signature.converters), self.name, surroundings.recall
 
         async def invoke(delivery: Delivery) -> Any:
+            if Extra.PRECEDING in delivery.envelope.extras and not delivery.envelope.previous and recall is not None:
+                await recall(delivery)
             context = JobContext(delivery, surroundings)
             token = current.set(context)
             try:
@@ -229,7 +257,13 @@ class Task(Generic[P, R]):
                     result = await run(*args, **kwargs)
                 else:
                     result = await around(context, functools.partial(run, *args, **kwargs))
+                if delivery.saved and reporter is not None:
+                    await reporter.finish(delivery)
                 return context.kept if result is None else result
+            except Exception:
+                if delivery.saved and reporter is not None:
+                    await reporter.finish(delivery)
+                raise
             finally:
                 current.reset(token)
 
@@ -246,6 +280,23 @@ class Task(Generic[P, R]):
             return pack_value(self._serializer, result, self._max_payload, what, remedy)
         except PayloadError as error:
             raise PackingError(error, "its result can't be kept") from None
+
+
+def _finishing(call: Call, reporter: Reporter) -> Call:
+    """A call whose last report is written when it has ended, well or not."""
+
+    async def finished(delivery: Delivery) -> Any:
+        try:
+            result = await call(delivery)
+        except Exception:
+            if delivery.saved:
+                await reporter.finish(delivery)
+            raise
+        if delivery.saved:
+            await reporter.finish(delivery)
+        return result
+
+    return finished
 
 
 class BoundTask(Generic[P, R]):

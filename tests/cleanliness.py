@@ -21,6 +21,8 @@ async def leftovers(client: redis.asyncio.Redis, namespace: str, allowed: tuple[
                     found.append(f"{key}: {group['consumers']} consumers")
             if await client.xlen(raw) and name not in allowed:
                 found.append(f"{key}: {await client.xlen(raw)} entries")
+        elif name.startswith("outbox:") and not name.startswith(allowed) and await client.xlen(raw):
+            found.append(f"{key}: {await client.xlen(raw)} messages")
         elif not name.startswith((*PERMANENT, *allowed)) and await client.pttl(raw) == -1:
             found.append(f"{key}: stays for ever")
     return found

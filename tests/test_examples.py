@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -129,6 +130,29 @@ async def test_limited_api_is_called_by_three_at_once_and_not_too_often() -> Non
     ]
 
 
+async def test_the_image_pipeline_makes_an_album_of_all_pictures_and_shows_how_far_it_is() -> None:
+    lines = (await example("image_pipeline.py")).splitlines()
+    assert lines[0] == "the album is blocked"
+    counts = [int(line.split()[0]) for line in lines if line.endswith(" of 60 jobs")]
+    assert (counts, counts[-1]) == (sorted(set(counts)), 60)
+    pages = [int(line.split()[1]) for line in lines if line.startswith("album: ")]
+    assert pages == sorted(set(pages))
+    assert lines[-2] == "Holidays: 12 pictures, 36 files, from picture-00 on"
+    assert lines[-1] == "{'name': 'picture-00', 'files': ['picture-00.8', 'picture-00.16', 'picture-00.32']}"
+
+
+async def test_an_import_that_fails_leaves_nothing_of_itself() -> None:
+    assert (await example("import_with_cleanup.py")).splitlines() == [
+        "imported: 3 customers of monday",
+        "failed: line 2 of tuesday has no name, after 2 attempts",
+        "cleaned up: 3 staged rows of tuesday removed",
+        "import-tuesday has failed: succeeded, failed, cancelled",
+        "asked for again: deduplicated=True",
+        "dead letter: check ['tuesday']",
+        "customers: ann, bob, cleo; staged: 0",
+    ]
+
+
 # -- web applications ----------------------------------------------------------------------------------------
 
 
@@ -199,6 +223,25 @@ async def test_the_aiohttp_app_dispatches_by_post_and_shows_status_and_result_by
         assert client.get("/greetings/nobody").status_code == 404
         assert "Traceback" not in stop(process)
         assert process.returncode == 0
+
+
+async def test_the_progress_page_is_sent_each_step_of_a_job_until_it_has_ended() -> None:
+    with serving("progress_page.py") as (client, process):
+        assert "EventSource" in client.get("/").text
+        ordered = client.post("/imports", params={"rows": "100"})
+        assert ordered.status_code == 202
+        path = f"/imports/{ordered.json()['id']}/events"
+        with client.stream("GET", path) as stream:
+            assert stream.headers["content-type"] == "text/event-stream"
+            updates = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
+        fractions = [update["progress"]["fraction"] for update in updates if update["progress"] is not None]
+        assert len(fractions) > 2
+        assert fractions == sorted(fractions)
+        assert [update["ended"] for update in updates] == [False] * (len(updates) - 1) + [True]
+        assert (updates[-1]["status"], fractions[-1]) == ("succeeded", 1.0)
+        assert updates[-1]["progress"]["message"] == "row 100 of 100"
+        assert client.get("/imports/nobody/events").status_code == 404
+        assert "Traceback" not in stop(process)
 
 
 # -- the pages -----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 VOCABULARY = {
-    *("backoff", "cron", "durability", "envelope", "errors", "failpoints", "feature", "forecast"),
+    *("backoff", "blueprint", "cron", "durability", "envelope", "errors", "failpoints", "feature", "forecast"),
     *("limits", "needs", "options", "procedure", "outcome", "priority", "schedule", "template"),
 }
 """Values and pure functions: they know only each other and the standard library."""

@@ -13,8 +13,22 @@ import taskrunner
 from taskrunner import TaskRunnerError, errors
 
 PROMISED = {
-    "the runner": {"TaskRunner", "Task", "JobSpec", "Job", "JobStatus", "JobInfo", "Backoff"},
+    "the runner": {
+        "TaskRunner",
+        "Task",
+        "JobSpec",
+        "Job",
+        "JobStatus",
+        "JobInfo",
+        "JobProgress",
+        "JobUpdate",
+        "Backoff",
+    },
     "schedules": {"Schedule"},
+    "workflows": {
+        *("chain", "group", "Chain", "Group", "Graph", "GraphNode", "WorkflowError"),
+        *("ChainJob", "ChainInfo", "GroupJob", "GroupInfo", "GraphJob", "GraphInfo"),
+    },
     "limits": {"Limit", "Rate", "Limiter", "Slot", "Holder", "LimitReached", "SlotLost"},
     "in a job": {"JobContext", "current_job", "Retry", "Snooze", "GiveUp"},
     "hooks and figures": {"JobEvent", "CallNext", "FailedJob", "QueueStats", "TaskStats"},
@@ -70,7 +84,17 @@ def test_every_name_has_a_docstring(name: str) -> None:
 
 def public_methods() -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
-    for name in ("TaskRunner", "Task", "Job", "JobContext", "Backoff", "QueueStats"):
+    for name in (
+        "TaskRunner",
+        "Task",
+        "Job",
+        "JobContext",
+        "Backoff",
+        "QueueStats",
+        "ChainJob",
+        "GroupJob",
+        "GraphJob",
+    ):
         kind = getattr(taskrunner, name)
         for member, value in inspect.getmembers(kind):
             if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):

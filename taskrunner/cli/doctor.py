@@ -77,6 +77,7 @@ def mended(repaired: Repaired) -> str:
         (repaired.consumers, f"{some(repaired.consumers, 'consumer')} of workers that are gone removed"),
         (repaired.unique, f"{some(repaired.unique, 'unique key')} freed"),
         (repaired.seats, f"{some(repaired.seats, 'seat')} of locks and limits freed"),
+        (repaired.workflows, f"{some(repaired.workflows, 'workflow')} that lacked a part seen to"),
         (repaired.counts, f"{some(repaired.counts, 'count')} corrected"),
     )
     done = [text for number, text in numbers if number] or ["nothing was to be done"]

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import JobFailed, JobNotFound
 from ..job import JobInfo, JobStatus
+from ..progress import JobProgress
 from ..runner import TaskRunner
 from .asking import ask, server_time, tell
 from .choice import FAILURE, OK, Json, Namespace, Reference, Url, choose, say, split
@@ -56,12 +57,21 @@ async def _show(runner: TaskRunner, id: str, as_json: bool) -> int:
         ("ended", show_instant(info.ended_at)),
         ("run time", "" if info.run_time is None else show_duration(info.run_time)),
         ("worker", info.worker or ""),
+        ("progress", _show_progress(info.progress)),
         ("saved", saved),
         ("error", str(failed or "")),
         ("reason", failed.reason if failed else ""),
     ]
     show_card(f"Job {id}", fields, [("traceback", failed.traceback)] if failed else [])
     return OK
+
+
+def _show_progress(progress: JobProgress | None) -> str:
+    if progress is None:
+        return ""
+    total = "" if progress.total is None else f" of {progress.total:g}"
+    fraction = "" if progress.fraction is None else f" ({progress.fraction:.0%})"
+    return f"{progress.done:g}{total}{fraction}" + (f": {progress.message}" if progress.message else "")
 
 
 @app.command()

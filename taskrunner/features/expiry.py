@@ -2,8 +2,9 @@
 
     await alarm.with_options(expires=60).dispatch("door 3")
 
-``expires`` is seconds after the dispatch, or an aware datetime. The job ends as ``expired``; waiting for it raises
-``JobExpired``. A job that has started is never cut short by this; retries are held to the same instant.
+``expires`` is seconds after the dispatch, in a workflow after the job's turn has come; or an aware datetime. The job
+ends as ``expired``; waiting for it raises ``JobExpired``. A job that has started is never cut short by this; retries
+are held to the same instant.
 """
 
 from __future__ import annotations
@@ -38,8 +39,11 @@ class Expiry(Feature):
             return None
 
         def fill(draft: Draft, arguments: Arguments, now: int) -> None:
-            absolute = instant(limit, "expires") if isinstance(limit, datetime) else now + round(limit * 1000)
-            draft.envelope.extras[Extra.EXPIRES] = absolute
+            if isinstance(limit, datetime):
+                draft.envelope.extras[Extra.EXPIRES] = instant(limit, "expires")
+            else:
+                draft.lasts = round(limit * 1000)
+                draft.envelope.extras[Extra.EXPIRES] = now + draft.lasts
 
         return fill
 
@@ -49,5 +53,8 @@ class Expiry(Feature):
 
 
 def _late(delivery: Delivery, now: int) -> Outcome | None:
-    limit = delivery.envelope.extras.get(Extra.EXPIRES)
+    extras = delivery.envelope.extras
+    limit = extras.get(Extra.EXPIRES)
+    if limit is None and Extra.LASTS in extras:
+        limit = delivery.envelope.enqueued_at + extras[Extra.LASTS]
     return Expired() if limit is not None and now >= limit else None

@@ -15,7 +15,7 @@ from .batches import Batches
 from .keys import Keyspace, PartitionKeys
 from .links import Link
 from .persist import persist
-from .scripts import CANCEL, DELETE, PURGE, Script
+from .scripts import CANCEL, DELETE, FORGET, PURGE, Script
 from .translate import translate
 
 PURGED = 100
@@ -73,6 +73,15 @@ class Cancellation:
         found = [one for one in ended if one is not None]
         return max(found, key=lambda one: one.waiting is not None, default=None)
 
+    async def delete_result(self, id: str, patience: float) -> bool:
+        """Removes what is kept of the outcome of a job that has ended; False when nothing is. Raises as ``cancel``."""
+        removed = False
+        for keys in self._keyspace.partitions:
+            names = [keys.live, keys.job(id), keys.saved(id), keys.progress(id)]
+            reply: bytes = await self.batches[keys.number].send(FORGET, names, [id, keys.prefix], patience)
+            removed |= reply == b"1"
+        return removed
+
     async def purge(self, queue: str, patience: float) -> int:
         """Ends all jobs of a queue that wait, in all its lanes. Returns how many. Raises as ``cancel``."""
         total = 0
@@ -96,7 +105,7 @@ class Cancellation:
             for lane in await self._find(keys, id, patience, remains=script is DELETE):
                 names = [keys.live, keys.watchers]
                 if script is DELETE:
-                    names += (keys.job(id), keys.saved(id))
+                    names += (keys.job(id), keys.saved(id), keys.progress(id))
                 names += keys.queue(lane).all
                 arguments: list[Any] = [lane, keys.wake, keys.prefix, self._ttl, self._leave]
                 arguments += (self._reservation, id, int(letter))

@@ -55,6 +55,7 @@ async def examine(subject: Subject) -> list[Finding]:
     for check, examination in (
         ("workers", _workers(subject)),
         ("orphans", _orphans(subject)),
+        ("workflows", _workflows(subject)),
         ("blocked", _blocked(subject)),
         ("keys", _keys(subject, groups)),
         ("counts", _counts(subject)),
@@ -144,6 +145,22 @@ async def _orphans(subject: Subject) -> list[Finding]:
     return [Finding("orphans", "problem", text)]
 
 
+async def _workflows(subject: Subject) -> list[Finding]:
+    """Those that run, and those that can't end by themselves; nothing where there are none."""
+    store, running, damaged = subject.store, 0, dict[str, None]()
+    for partition in store.partitions:
+        running += int(await store.control(partition).call(b"ZCARD", partition.workflows))
+        async for page in store.workflow_auditor(partition).whole("look"):
+            damaged |= dict.fromkeys(id for _, id in page.damages)
+    if damaged:
+        text = f"of {some(len(damaged), 'workflow')} a part was deleted ({named(list(damaged))}), so that it could not "
+        text += "end; workers end what can't go on, in time, --repair at once"
+        return [Finding("workflows", "problem", text)]
+    return (
+        [Finding("workflows", "ok", f"{some(running, 'workflow')} under way, none lacks anything")] if running else []
+    )
+
+
 async def _blocked(subject: Subject) -> list[Finding]:
     """Jobs that have been waiting for others for long; nothing where there are none."""
     store, waiting = subject.store, dict[str, int]()
@@ -187,6 +204,17 @@ async def _keys(subject: Subject, groups: list[list[PartitionKeys]]) -> list[Fin
     if known.seats:
         text = f"{some(known.seats, 'seat')} of jobs that are gone; workers free them when somebody waits for one, and "
         found.append(Finding("seats", "warning", text + "--repair frees all"))
+    if known.unlisted:
+        text = (
+            f"{some(known.unlisted, 'workflow')} not among those that are looked after: it ends as usual, and --repair "
+        )
+        found.append(Finding("workflows", "warning", text + "puts it there"))
+    undelivered = sum(length for number, length in known.messages.items() if number >= len(store.partitions))
+    if undelivered and subject.certain:
+        text = (
+            f"{some(undelivered, 'message')} of workflows to partitions that this runner has not, and jobs that wait "
+        )
+        found.append(Finding("outbox", "problem", text + "for them: give it as many partitions as it had"))
     if known.endless:
         text = f"{some(len(known.endless), 'key')} without the expiry that we give them ({named(known.endless)}): give "
         found.append(Finding("expiry", "warning", text + "them one by EXPIRE, or delete them"))

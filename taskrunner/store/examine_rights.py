@@ -23,8 +23,8 @@ LEFT = 60_000
 def trials(partition: PartitionKeys) -> list[tuple[Any, ...]]:
     """Commands that change nothing but keys of their own, which are named like a batch's and removed at the end."""
     name = f"examination-{secrets.token_hex(8)}"
-    text, table, bag, ranks, stream, line = (partition.batch(f"{name}-{kind}") for kind in "thszxl")
-    kept = [(b"PEXPIRE", key, LEFT) for key in (text, table, bag, ranks, stream, line)]
+    text, table, bag, ranks, stream, line, other = (partition.batch(f"{name}-{kind}") for kind in "thszxlo")
+    kept = [(b"PEXPIRE", key, LEFT) for key in (text, table, bag, ranks, stream, line, other)]
     return [
         (b"EXISTS", text), (b"TIME",), (b"PING",), (b"TYPE", text),
         (b"SET", text, "1", b"PX", LEFT), (b"GET", text),
@@ -38,7 +38,9 @@ def trials(partition: PartitionKeys) -> list[tuple[Any, ...]]:
         (b"ZRANGEBYSCORE", ranks, 0, 1), (b"ZREVRANGEBYSCORE", ranks, 1, 0), (b"ZREMRANGEBYSCORE", ranks, 2, 3),
         (b"ZSCAN", ranks, 0), (b"ZREM", ranks, "b"),
         (b"LPUSH", line, "a"), (b"LRANGE", line, 0, 0), (b"LTRIM", line, 0, 0), (b"GETRANGE", text, 0, 0),
-        (b"PTTL", text),
+        (b"SETRANGE", text, 0, "2"), (b"STRLEN", text),
+        (b"SET", other, "1", b"PX", LEFT), (b"RENAME", other, text), (b"PERSIST", text),
+        (b"LREM", line, 0, "b"), (b"PTTL", text),
         (b"XGROUP", b"CREATE", stream, "g", "0", b"MKSTREAM"), (b"XADD", stream, "1-1", "a", "1"),
         (b"XREADGROUP", b"GROUP", "g", "c", b"COUNT", 1, b"STREAMS", stream, ">"), (b"XLEN", stream),
         (b"XRANGE", stream, "-", "+"), (b"XPENDING", stream, "g"), (b"XCLAIM", stream, "g", "c", 0, "1-1"),
@@ -47,7 +49,7 @@ def trials(partition: PartitionKeys) -> list[tuple[Any, ...]]:
         (b"XGROUP", b"SETID", stream, "g", "0"), (b"XGROUP", b"DELCONSUMER", stream, "g", "c"),
         (b"XTRIM", stream, b"MAXLEN", 0),
         (b"PUBLISH", partition.channel(name), ""),
-        *kept, (b"DEL", text), (b"UNLINK", text, table, bag, ranks, stream, line),
+        *kept, (b"DEL", text), (b"UNLINK", text, table, bag, ranks, stream, line, other),
     ]  # fmt: skip
 
 

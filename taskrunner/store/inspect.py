@@ -18,7 +18,7 @@ from . import wire
 from .keys import Keyspace, PartitionKeys
 from .links import Link
 from .listing import Listing
-from .scripts import LOOK, STATS, WATCH
+from .scripts import LOOK, OBSERVE, STATS, WATCH
 
 WAITING = {b"s": "scheduled", b"r": "retrying", b"b": "blocked"}
 """States of live records of jobs that are not in the stream."""
@@ -75,21 +75,17 @@ class Inspection:
         """What is known of a job: its outcome, or where it stands, or None."""
         keys = [partition.job(id), partition.live]
         reply = await self._links[partition.number].run(LOOK, keys, [id, self._group, partition.prefix])
-        if not reply:
-            return None
-        kind = reply[0]
-        if kind == b"ended":
-            return wire.read_record(reply[1])
-        if kind == b"waiting":
-            waiting = wire.arrive(b"", [wire.VERSION, reply[4]], 0, "", partition.number, 0.0)
-            envelope = waiting.envelope if isinstance(waiting, Delivery) else None
-            state = WAITING.get(reply[1], "scheduled")
-            return Sight(state, reply[2].decode(), round(float(reply[3])), "", 0, envelope)
-        queue = reply[1].decode()
-        arrival = wire.arrive(reply[2], reply[5], reply[4], queue, partition.number, 0.0)
-        envelope = arrival.envelope if isinstance(arrival, Delivery) else None
-        worker = reply[3].decode()
-        return Sight("running" if worker else "queued", queue, 0, worker, reply[4], envelope)
+        return _seen(reply, partition) if reply else None
+
+    async def observe(
+        self, partition: PartitionKeys, id: str, channel: str
+    ) -> tuple[wire.Ended | Sight, bytes | None] | None:
+        """What is known of a job, and how far it is as ``progress.read`` takes it; None when it is unknown. While it
+        lives, the channel will hear of its end and of each report."""
+        keys = [partition.job(id), partition.live, partition.watchers, partition.progress(id)]
+        arguments = [id, self._group, partition.prefix, channel]
+        reply = await self._links[partition.number].run(OBSERVE, keys, arguments)
+        return (_seen(reply[1:], partition), reply[0] or None) if reply else None
 
     async def find(self, id: str, partition: int | None = None) -> tuple[PartitionKeys, wire.Ended | Sight] | None:
         """The same when the partition may be unknown: a unique job's is that of its key, which an id doesn't tell."""
@@ -149,6 +145,22 @@ class Inspection:
         return [
             counts for partition in self._keyspace.partitions for counts in await self._counts(partition, queue, lanes)
         ]
+
+
+def _seen(reply: list[Any], partition: PartitionKeys) -> wire.Ended | Sight:
+    kind = reply[0]
+    if kind == b"ended":
+        return wire.read_record(reply[1])
+    if kind == b"waiting":
+        waiting = wire.arrive(b"", [wire.VERSION, reply[4]], 0, "", partition.number, 0.0)
+        envelope = waiting.envelope if isinstance(waiting, Delivery) else None
+        state = WAITING.get(reply[1], "scheduled")
+        return Sight(state, reply[2].decode(), round(float(reply[3])), "", 0, envelope)
+    queue = reply[1].decode()
+    arrival = wire.arrive(reply[2], reply[5], reply[4], queue, partition.number, 0.0)
+    envelope = arrival.envelope if isinstance(arrival, Delivery) else None
+    worker = reply[3].decode()
+    return Sight("running" if worker else "queued", queue, 0, worker, reply[4], envelope)
 
 
 def _counts_of(now: int, row: list[Any], workers: list[dict[str, Any]], paused: bool) -> Counts:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from ..envelope import KEPT, TRACKED, Delivery, Draft, Envelope, Extra, Tick, Unreadable
+from ..envelope import FOLLOWED, KEPT, TRACKED, Delivery, Draft, Envelope, Extra, Tick, Unreadable
 from ..needs import seats
 from ..outcome import Again, Expired, Failed, Outcome, Released, Settlement, Succeeded
 from . import wire
@@ -104,7 +104,7 @@ class SettlementItems:
             self.items += (delivery.entry_id, delivery.deliveries, "sk", task, micros)
             self.items += (envelope.id, self._success(settlement, delivery, outcome), self._milliseconds(settlement))
             return
-        if type(outcome) is Succeeded and delivery.lock:
+        if type(outcome) is Succeeded and delivery.lock and envelope.flags != TRACKED | FOLLOWED:
             self._add_locked(settlement, delivery, outcome, micros)
             return
         at = len(self.items)
@@ -158,12 +158,11 @@ class SettlementItems:
         envelope, operations = delivery.envelope, ""
         if envelope.flags & KEPT:
             self.keys.append(self._partition.job(envelope.id))
-            if isinstance(outcome, Succeeded):
-                record = self._success(settlement, delivery, outcome)
-            else:
-                record = wire.record(self._record(settlement, delivery, outcome))
-            self.items += (envelope.id, record, self._milliseconds(settlement))
+            self.items += (envelope.id, self._outcome(settlement, delivery, outcome), self._milliseconds(settlement))
             operations = "k"
+        elif envelope.flags & FOLLOWED:
+            self.items += (envelope.id, self._outcome(settlement, delivery, outcome))
+            operations = "y"
         elif envelope.flags & TRACKED:
             self.items.append(envelope.id)
             operations = "x"
@@ -178,6 +177,11 @@ class SettlementItems:
 
     def _milliseconds(self, settlement: Settlement) -> int:
         return round((self._ttl if settlement.ttl is None else settlement.ttl) * 1000) or 1
+
+    def _outcome(self, settlement: Settlement, delivery: Delivery, outcome: Succeeded | Failed | Expired) -> bytes:
+        if isinstance(outcome, Succeeded):
+            return self._success(settlement, delivery, outcome)
+        return wire.record(self._record(settlement, delivery, outcome))
 
     def _success(self, settlement: Settlement, delivery: Delivery, outcome: Succeeded) -> bytes:
         """The record of a success: the common case, without a value in between."""
@@ -229,8 +233,10 @@ def _carry(delivery: Delivery, attempt: int) -> Envelope:
         extras[Extra.DELIVERIES] = crashes
     if delivery.saved:
         extras[Extra.SAVED] = 1
+    # What it can read anew is not carried along: it may be large.
+    previous = b"" if Extra.PRECEDING in extras else envelope.previous
     head = (envelope.id, envelope.task, envelope.enqueued_at, envelope.flags)
-    return Envelope(*head, attempt, extras, envelope.payload, envelope.previous)
+    return Envelope(*head, attempt, extras, envelope.payload, previous)
 
 
 def _kept(envelope: Envelope, *, paced: bool = False) -> bytes:

@@ -20,6 +20,7 @@
     watchers                    hash     while somebody waits          job id -> channels to tell     settle
     job:ID                      string   result_ttl                    outcome of a job               expiry
     saved:ID                    string   7 days, then result_ttl       what a job saved of its work   expiry
+    progress:ID                 string   7 days, then result_ttl       how far a job is, and since    expiry
     unique:DIGEST               string   while its job lives           id of the job that holds it    settle
     next:DIGEST                 string   while a job waits for that    id of the job that waits       settle
     period:DIGEST               string   unique_for                    id of the job that took it     expiry
@@ -27,6 +28,17 @@
     rate:DIGEST                 zset     while the rate is used up     when full; job -> its turn    expiry
     alone                       hash     while locked jobs live        lock -> the one that wants it  settle
     outlived                    zset     while cancelled jobs run      their seats -> until, ms       seats, promote
+    workflow:ID                 hash     while it runs, result_ttl     nodes that wait, values        end, expiry
+    workflow-nodes:ID           string   while it runs, result_ttl     a letter per node: how it is   end, expiry
+    workflow-jobs:ID            hash     while it runs, result_ttl     node -> a job of another id    end, expiry
+    workflows                   zset     while workflows run           workflow -> since when, ms     settle
+    followers                   hash     while jobs live that others   job id -> its nodes            settle
+                                         wait for
+    unfolding                   zset     while a workflow is large     what is left over of it        unfold
+    staged:TOKEN                hash     10 minutes                    a workflow on its way in       begin, expiry
+    outbox:PARTITION            stream   permanent, partitions > 1     what another partition must    deliver
+                                                                       know of workflows (entries)
+    received                    hash     permanent, partitions > 1     partition -> last that came    -
     slots:DIGEST                zset     while slots are held          holder -> until when, in ms    release, expiry
     slot-owners:DIGEST          hash     while slots are held          holder -> its ticket, grant    release, expiry
     slot-queue:DIGEST           zset     while somebody waits, 20 s    ticket -> place in line        release, expiry
@@ -73,6 +85,7 @@ KINDS = {
     "watchers": "hash",
     "job:": "string",
     "saved:": "string",
+    "progress:": "string",
     "unique:": "string",
     "next:": "string",
     "period:": "string",
@@ -80,6 +93,15 @@ KINDS = {
     "rate:": "zset",
     "outlived": "zset",
     "alone": "hash",
+    "workflow:": "hash",
+    "workflow-nodes:": "string",
+    "workflow-jobs:": "hash",
+    "workflows": "zset",
+    "followers": "hash",
+    "unfolding": "zset",
+    "staged:": "hash",
+    "outbox:": "stream",
+    "received": "hash",
     "slots:": "zset",
     "slot-owners:": "hash",
     "slot-queue:": "zset",
@@ -99,12 +121,13 @@ KINDS = {
 """Name, or beginning of the names, and type of every key."""
 
 EXPIRING = (
-    *("job:", "saved:", "succeeded:", "cancelled:", "expired:", "period:", "rate:", "batch:", "leader"),
+    *("job:", "saved:", "progress:", "succeeded:", "cancelled:", "expired:", "period:", "rate:", "batch:", "leader"),
     *("slots:", "slot-owners:", "slot-queue:", "slot-waiters:"),
+    *("workflow:", "workflow-nodes:", "workflow-jobs:", "staged:"),
 )
 """Beginnings of the names that end by expiry."""
 
-PERMANENT = ("stream:", "waiting:", "runs:", "rates:", "queues", "janitor")
+PERMANENT = ("stream:", "waiting:", "runs:", "rates:", "queues", "janitor", "outbox:", "received")
 """Beginnings of the names that stay after a drain."""
 
 
@@ -164,6 +187,10 @@ class PartitionKeys:
         self.leader = self.prefix + "leader"
         self.outlived = self.prefix + "outlived"
         self.alone = self.prefix + "alone"
+        self.workflows = self.prefix + "workflows"
+        self.followers = self.prefix + "followers"
+        self.unfolding = self.prefix + "unfolding"
+        self.received = self.prefix + "received"
         self.schedules = self.prefix + "schedules"
         self.ticks = self.prefix + "ticks"
         self.fired = self.prefix + "fired"
@@ -185,6 +212,9 @@ class PartitionKeys:
     def saved(self, id: str) -> str:
         return f"{self.prefix}saved:{id}"
 
+    def progress(self, id: str) -> str:
+        return f"{self.prefix}progress:{id}"
+
     def unique(self, digest: str) -> str:
         return f"{self.prefix}unique:{digest}"
 
@@ -200,6 +230,17 @@ class PartitionKeys:
     def needed(self, needs: str) -> list[str]:
         """The keys of the seats and permits that a job needs."""
         return [*map(self.lease, seats(needs)), *(f"{self.prefix}rate:{digest}" for digest in rates(needs))]
+
+    def workflow(self, id: str) -> tuple[str, str, str]:
+        """Of a workflow: itself, its nodes, its jobs."""
+        return f"{self.prefix}workflow:{id}", f"{self.prefix}workflow-nodes:{id}", f"{self.prefix}workflow-jobs:{id}"
+
+    def staged(self, token: str) -> str:
+        return f"{self.prefix}staged:{token}"
+
+    def outbox(self, partition: int) -> str:
+        """What the partition of that number must know."""
+        return f"{self.prefix}outbox:{partition}"
 
     def slots(self, digest: str) -> tuple[str, str, str, str]:
         """Of a limiter: its holders, their owners, the line of those who wait, and what they wait for."""

@@ -49,6 +49,14 @@ class Link:
             raise translate(reply)
         return reply
 
+    async def ask(self, commands: list[Any], timeout: float = CALL_TIMEOUT) -> list[Any]:
+        """Commands in one write, and their replies. Raises RedisError when one of them was refused."""
+        replies = await self.exchange(commands, timeout)
+        for reply in replies:
+            if isinstance(reply, theirs.ResponseError):
+                raise translate(reply)
+        return replies
+
     async def run(self, script: Script, keys: list[str], arguments: list[Any], timeout: float = CALL_TIMEOUT) -> Any:
         """One script, by its SHA, and by its text when the server doesn't know it."""
         try:
@@ -103,7 +111,7 @@ class Link:
             except _FAILURES as error:
                 await self._drop()
                 raise translate(error, sent=sent) from None
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, Exception):  # such as too deep a recursion, in the middle of reading
                 await self._drop()  # an unread reply must never meet the next caller
                 raise
             for reply in replies:

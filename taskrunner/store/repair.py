@@ -26,6 +26,7 @@ class Repaired:
     consumers: int = 0
     unique: int = 0
     seats: int = 0
+    workflows: int = 0
     counts: int = 0
     busy: tuple[str, ...] = ()
 
@@ -42,6 +43,11 @@ async def repair(subject: Subject) -> Repaired:
     known = Survey()
     for partitions in await nodes(store):  # after the audit, which ends the jobs that hold them
         await survey(store.control(partitions[0]), partitions, known, repair=True)
+    workflows = set[str]()
+    for partition in store.partitions:
+        for _ in range(ATTEMPTS):  # one part may have hidden another one
+            async for step in store.workflow_auditor(partition).whole("mend"):
+                workflows.update(id for _, id in step.damages)
     counts, busy = 0, list[str]()
     for queue in await store.inspection.lanes():
         for partition in store.partitions:
@@ -49,7 +55,8 @@ async def repair(subject: Subject) -> Repaired:
             if wrong < 0:
                 busy.append(queue)
             counts += max(wrong, 0)
-    return replace(done, unique=known.held, seats=known.seats, counts=counts, busy=tuple(dict.fromkeys(busy)))
+    done = replace(done, unique=known.held, seats=known.seats, workflows=len(workflows) + known.unlisted)
+    return replace(done, counts=counts, busy=tuple(dict.fromkeys(busy)))
 
 
 async def _remove_consumers(store: Store, partition: PartitionKeys) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ..envelope import Delivery
 from .keys import PartitionKeys
@@ -30,7 +31,16 @@ async def read(link: Link, partition: PartitionKeys, id: str) -> bytes | None:
     return data
 
 
+async def read_all(link: Link, partition: PartitionKeys, id: str) -> tuple[bytes | None, bytes | None]:
+    """The value, and how far the job is as ``progress.read`` takes it; in one round trip. Raises RedisError."""
+    value, told = await link.ask([(b"GET", partition.saved(id)), (b"GET", partition.progress(id))])
+    return value, told
+
+
 async def expire(link: Link, partition: PartitionKeys, ended: Iterable[tuple[str, int]]) -> None:
-    """The values of jobs that have ended live as long as their outcomes: id, milliseconds."""
+    """The values of jobs that have ended live as long as their outcomes, and so does their progress: id, milliseconds.
+    Raises RedisError."""
+    commands: list[Any] = []
     for id, milliseconds in ended:
-        await link.call(b"PEXPIRE", partition.saved(id), milliseconds)
+        commands += ((b"PEXPIRE", key, milliseconds) for key in (partition.saved(id), partition.progress(id)))
+    await link.ask(commands)

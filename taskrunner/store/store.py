@@ -19,7 +19,7 @@ from ..failpoints import reach
 from ..forecast import Load
 from ..outcome import Settlement
 from . import saved, wire
-from .audit import Auditor
+from .audit import REST_BEATS, Auditor
 from .batches import Batches
 from .cancellation import Cancellation
 from .clock import ServerClock
@@ -30,12 +30,15 @@ from .inspect import Inspection
 from .items import SettlementItems, add_draft
 from .keys import Keyspace, PartitionKeys
 from .links import Link
+from .outbox import Outbox
 from .reader import Reader
 from .schedules import Schedules
 from .scripts import DISPATCH, JOIN, LEAD, LEAVE, PAUSE, PROMOTE, PRUNE, RECLAIM, SETTLE, SWEEP, TRIM
 from .seating import Seating
 from .slots import Slots
 from .translate import Unanswered
+from .workflow_audit import WorkflowAuditor
+from .workflows import Workflows
 
 BATCH = 200
 """Most items of one script call: about a millisecond of server time."""
@@ -106,6 +109,16 @@ class Store:
             options.beat,
         )
         self._dispatches = [self._outlets(partition) for partition in keyspace.partitions]
+        self.workflows = Workflows(
+            self._controls,
+            self._dispatches,
+            self.cancellation.batches,
+            keyspace,
+            options.result_ttl,
+            options.reservation,
+            options.delete_on_ack,
+        )
+        self.outbox = Outbox(self._controls, keyspace, options.result_ttl, options.reservation, options.delete_on_ack)
         self._settles = [
             Batches(self._link(partition), partition.batch(options.client_id + "s"))
             for partition in keyspace.partitions
@@ -332,6 +345,12 @@ class Store:
         times = (options.reservation, options.beat, options.result_ttl)
         trail = uncertain or not options.delete_on_ack
         return Auditor(link, partition, options.group, options.worker_id, *times, trail)
+
+    def workflow_auditor(self, partition: PartitionKeys) -> WorkflowAuditor:
+        """Who sees to it that this partition's workflows can end."""
+        options = self.options
+        rest = options.beat * REST_BEATS
+        return WorkflowAuditor(self._controls, self.keyspace, partition, options.result_ttl, rest)
 
     async def leave(self, partition: PartitionKeys, queues: Sequence[str]) -> int:
         """Signs this worker off. Returns how many streams still have entries pending for it."""

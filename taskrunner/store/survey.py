@@ -13,6 +13,8 @@ from .scripts import RELEASE, VACATE
 
 HELD = ("unique:", "next:")
 """Beginnings of the names of keys that a job holds."""
+RUNNING = ("workflow:", "workflow-nodes:", "workflow-jobs:")
+"""Beginnings of the names of keys that expire when their workflow has ended."""
 LEASES = 200
 """Leases that are looked at per round trip: a few milliseconds, if each is long."""
 PAGE = 1_000
@@ -26,8 +28,9 @@ NAMED = 5
 class Survey:
     """What stands in a namespace. ``strange``: keys that we don't write, or of another type. ``endless``: those that
     should expire and don't. ``abroad``: the numbers of all partitions with keys. ``held``: unique keys whose holder is
-    gone, and places behind them whose job is. ``seats``: seats and places in line of jobs that are gone. ``complete``:
-    whether all keys of the server were seen; None: the user may not ask."""
+    gone, and places behind them whose job is. ``seats``: seats and places in line of jobs that are gone. ``unlisted``:
+    workflows that run and are not among those that do. ``messages``: how many stand in outboxes, by the partition that
+    they are for. ``complete``: whether all keys of the server were seen; None: the user may not ask."""
 
     total: int = 0
     strange: list[str] = field(default_factory=list[str])
@@ -35,6 +38,8 @@ class Survey:
     abroad: set[int] = field(default_factory=set[int])
     held: int = 0
     seats: int = 0
+    unlisted: int = 0
+    messages: dict[int, int] = field(default_factory=dict[int, int])
     complete: bool | None = True
 
 
@@ -56,7 +61,8 @@ async def survey(link: Link, partitions: Sequence[PartitionKeys], known: Survey,
             return
         pages += 1
         names = [match for key in found if (match := ours.fullmatch(key.decode("utf-8", "replace")))]
-        await _judge(link, names, known)
+        running = await _judge(link, names, known)
+        await _look_at_workflows(link, running, mine, known, repair)
         for number, partition in mine.items():
             held = [match[0] for match in names if int(match[1]) == number and match[2].startswith(HELD)]
             if held:
@@ -68,6 +74,35 @@ async def survey(link: Link, partitions: Sequence[PartitionKeys], known: Survey,
         known.abroad |= {int(match[1]) for match in names}
     for partition in partitions:
         await _look_at_locks(link, partition, known, repair)
+
+
+async def _look_at_workflows(
+    link: Link, endless: Sequence[re.Match[str]], mine: dict[int, PartitionKeys], known: Survey, repair: bool
+) -> None:
+    """Those of which nothing expires: they run, and then they are among those that do."""
+    found = [(mine[int(one[1])], one, one[2].partition(":")[2]) for one in endless if int(one[1]) in mine]
+    if not found:
+        return
+    scores = await link.exchange([(b"ZSCORE", keys.workflows, id) for keys, _, id in found])
+    for (keys, match, id), score in zip(found, scores, strict=True):
+        if score is not None:
+            continue
+        hash = keys.workflow(id)[0]
+        if not await link.call(b"HEXISTS", hash, b"left"):
+            known.endless.append(match[0])
+            continue
+        if match[0] != hash:
+            continue
+        known.unlisted += 1
+        if repair:  # should it end in this instant, the audit of workflows takes it from the list
+            seconds, _ = await link.call(b"TIME")
+            await link.call(b"ZADD", keys.workflows, b"NX", int(seconds) * 1000, id)
+
+
+async def _count_messages(link: Link, match: re.Match[str], known: Survey) -> None:
+    to, length = match[2].removeprefix("outbox:"), await link.call(b"XLEN", match[0])
+    if length and to.isdigit():
+        known.messages[int(to)] = known.messages.get(int(to), 0) + int(length)
 
 
 async def _look_at_locks(link: Link, partition: PartitionKeys, known: Survey, repair: bool) -> None:
@@ -85,9 +120,11 @@ async def _look_at_locks(link: Link, partition: PartitionKeys, known: Survey, re
             return
 
 
-async def _judge(link: Link, names: Sequence[re.Match[str]], known: Survey) -> None:
+async def _judge(link: Link, names: Sequence[re.Match[str]], known: Survey) -> list[re.Match[str]]:
+    """Returns the keys of workflows that don't expire."""
+    running: list[re.Match[str]] = []
     if not names:
-        return
+        return running
     known.total += len(names)
     commands: list[tuple[bytes, str]] = [(b"TYPE", match[0]) for match in names]
     commands += [(b"PTTL", match[0]) for match in names]
@@ -99,8 +136,13 @@ async def _judge(link: Link, names: Sequence[re.Match[str]], known: Survey) -> N
             continue  # it has ended meanwhile
         if kind.decode() != wanted:
             known.strange.append(match[0])
+        elif left == -1 and name.startswith(RUNNING):
+            running.append(match)
         elif left == -1 and name.startswith(EXPIRING):
             known.endless.append(match[0])
+        elif name.startswith("outbox:"):
+            await _count_messages(link, match, known)
+    return running
 
 
 def _fits(name: str, row: str) -> bool:

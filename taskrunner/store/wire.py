@@ -9,11 +9,12 @@ something. In the stream a letter stands in one field, whose name ``t1`` is the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
+from ..blueprint import GIVEN
 from ..envelope import Delivery, Envelope, Extra, Unreadable
 from ..needs import are_sound, is_lock
 from ..outcome import Failed
@@ -29,6 +30,8 @@ PACED = b"w"
 """Mark: it has waited for a permit."""
 HEAD_LIMIT = 64_000
 """Bytes of a head that we look at: ours have a few hundred, only rubbish has more."""
+PREVIOUS_LIMIT = 1_000_000
+"""Bytes of results that go into the dead letters with a job that follows several: more is only in the workflow."""
 MARKS_LIMIT = 32
 """Fields and values beside a letter of a newer version that we pass on; ours have two or four."""
 LAST_INSTANT = 253_402_300_799_999
@@ -98,6 +101,13 @@ def _is_needs(value: Any) -> bool:
     return type(value) is str and are_sound(value)
 
 
+def _is_preceding(value: Any) -> bool:
+    if type(value) is not list or len(value) != 3 or type(value[0]) is not str or not _is_count(value[1]):
+        return False
+    nodes = value[2] if type(value[2]) is list else [value[2]]
+    return value[2] == GIVEN or all(map(_is_count, nodes))
+
+
 _EXTRAS: dict[str, Callable[[Any], bool]] = {
     Extra.EXPIRES: _is_instant,
     Extra.UNIQUE: lambda value: type(value) is str,
@@ -108,6 +118,8 @@ _EXTRAS: dict[str, Callable[[Any], bool]] = {
     Extra.UNKNOWN_SINCE: _is_instant,
     Extra.SAVED: _is_count,
     Extra.PREVIOUS: _is_count,
+    Extra.PRECEDING: _is_preceding,
+    Extra.LASTS: _is_count,
     Extra.NEEDS: _is_needs,
     Extra.LOCK: lambda value: type(value) is str,
 }
@@ -244,7 +256,10 @@ def bury(delivery: Delivery | Unreadable, failed: Failed, failed_at: int) -> tup
     failure, deliveries = failed.failure, delivery.deliveries
     if isinstance(delivery, Delivery):
         id, task, attempts = delivery.envelope.id, delivery.envelope.task, delivery.envelope.attempt
-        sizes, body = None, seal(delivery.envelope)
+        envelope = delivery.envelope
+        if Extra.PRECEDING in envelope.extras and len(envelope.previous) > PREVIOUS_LIMIT:
+            envelope = replace(envelope, previous=b"")
+        sizes, body = None, seal(envelope)
     else:
         id, task, attempts = "unreadable-" + delivery.entry_id.decode(), "", 0
         sizes, body = [len(part) for part in delivery.raw], b"".join(delivery.raw)

@@ -1,14 +1,17 @@
-"""Auditor: finds the jobs that operators, eviction and lost data have cut off, and sees to it that they end too."""
+"""Auditor: finds the jobs and workflows that operators, eviction and lost data have cut off, and sees to it that they
+end too."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 
 from ..store.audit import Page
 from ..store.keys import PartitionKeys
 from ..store.store import Store
+from ..store.workflow_audit import Damage
 
 log = logging.getLogger("taskrunner.worker")
 
@@ -35,6 +38,21 @@ class Auditor:
             _tell(page)
             wait = page.wait or (AFTER_A_FIND if page.readded or page.orphaned else BETWEEN_PAGES)
 
+    async def run_workflows(self) -> None:
+        """The same for what a workflow is made of."""
+        auditor = self._store.workflow_auditor(self._partition)
+        wait = self._store.options.beat
+        while True:
+            await asyncio.sleep(wait * random.uniform(1.0, 1.1))
+            cursor, wait = await auditor.turn()
+            if wait > 0:
+                continue
+            async for page in auditor.whole("mend", cursor):
+                await auditor.keep(page.cursor)
+                _tell_of_workflows(page.damages)
+                await asyncio.sleep(AFTER_A_FIND if page.damages else BETWEEN_PAGES)
+            wait = auditor.rest
+
 
 def _tell(page: Page) -> None:
     if page.readded:
@@ -43,6 +61,14 @@ def _tell(page: Page) -> None:
     if page.orphaned:
         log.error("%d jobs have lost their entry or their letter, by somebody's hand or by eviction: failed (%s)",
                   len(page.orphaned), _names(page.orphaned))  # fmt: skip
+
+
+def _tell_of_workflows(damages: Sequence[Damage]) -> None:
+    if damages:
+        ids = list(dict.fromkeys(id for _, id in damages))
+        more = ", ..." if len(ids) > NAMED else ""
+        log.error("of %d workflows a part was deleted, by somebody or by eviction: what can't go on has ended (%s)",
+                  len(ids), ", ".join(ids[:NAMED]) + more)  # fmt: skip
 
 
 def _names(found: list[tuple[str, str]]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from typing import NoReturn
 
-from ..envelope import KEPT, Arrival, Delivery, Extra, Unreadable
+from ..envelope import FOLLOWED, KEPT, Arrival, Delivery, Extra, Unreadable
 from ..errors import Signal
 from ..feature import PackingError, Recipe
 from ..outcome import Again, Expired, Failed, Failure, Outcome, Released, Settlement, Succeeded, describe
@@ -250,7 +250,7 @@ class Executor:
             if recipe.announce is not None:
                 await recipe.announce("start", delivery, None, 0.0)
             result = await recipe.invoke(delivery)
-            kept = delivery.envelope.flags & KEPT or recipe.hands_on
+            kept = delivery.envelope.flags & (KEPT | FOLLOWED) or recipe.hands_on
             outcome = Succeeded(recipe.pack(result)) if kept else NOTHING_KEPT
         except PackingError as error:
             outcome = Failed(describe(error.cause), error.reason)

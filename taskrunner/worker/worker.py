@@ -30,6 +30,7 @@ from ..store.schedules import Definition
 from ..store.store import Store
 from .auditor import Auditor
 from .canceller import Canceller
+from .courier import Courier
 from .executor import Bury, Executor, Lookup
 from .fetcher import Fetcher
 from .inventory import Inventory
@@ -42,6 +43,7 @@ from .reclaimer import Reclaimer
 from .runs import LOST, SHUTDOWN
 from .scheduler import Scheduler
 from .settler import Settler
+from .unfolder import Unfolder
 from .warden import Warden
 
 log = logging.getLogger("taskrunner.worker")
@@ -101,6 +103,8 @@ class Worker:
         self.keeper = Keeper(heart, self.inventory, self._facts, self._lost, store.options.beat, options.max_loop_block)
         self.fetchers: list[Fetcher] = []
         self.promoters: dict[str, Promoter] = {}
+        self.unfolders: dict[str, Unfolder] = {}
+        self.couriers: dict[str, Courier] = {}
         self.scheduler = Scheduler(store, options.schedules, options.prune_schedules)
         self.lanes = {
             partition.wake: Lanes(store, partition, options.queues, options.lanes, self.inventory)
@@ -125,6 +129,10 @@ class Worker:
             self.scheduler.wake.set()
         elif data == b"due" and channel in self.promoters:
             self.promoters[channel].wake.set()
+        elif data == b"unfold" and channel in self.unfolders:
+            self.unfolders[channel].wake.set()
+        elif data == b"outbox" and channel in self.couriers:
+            self.couriers[channel].wake.set()
         elif data.startswith((b"lane", b"paused")) and channel in self.lanes:
             self.lanes[channel].tell(data.decode().partition(" ")[2])
         elif data.startswith(b"cancel "):
@@ -134,8 +142,9 @@ class Worker:
     def look_again(self) -> None:
         """Notices may have been lost."""
         self.scheduler.wake.set()
-        for promoter in self.promoters.values():
-            promoter.wake.set()
+        sleepers: list[Promoter | Unfolder | Courier] = [*self.promoters.values(), *self.unfolders.values()]
+        for sleeper in (*sleepers, *self.couriers.values()):
+            sleeper.wake.set()
         for lanes in self.lanes.values():
             lanes.wake.set()
 
@@ -227,6 +236,11 @@ class Worker:
                 roles.start_soon(self._supervise, "fetcher", fetcher.run)
             promoter = self.promoters[partition.wake] = Promoter(store, partition, lanes)
             roles.start_soon(self._supervise, "promoter", promoter.run)
+            unfolder = self.unfolders[partition.wake] = Unfolder(store, partition)
+            roles.start_soon(self._supervise, "unfolder", unfolder.run)
+            if len(store.partitions) > 1:
+                courier = self.couriers[partition.wake] = Courier(store, partition)
+                roles.start_soon(self._supervise, "courier", courier.run)
             reclaimer = Reclaimer(
                 store,
                 partition,
@@ -239,7 +253,9 @@ class Worker:
             )
             roles.start_soon(self._supervise, "reclaimer", reclaimer.run)
             roles.start_soon(self._supervise, "lanes", lanes.run)
-            roles.start_soon(self._supervise, "auditor", Auditor(store, partition).run)
+            auditor = Auditor(store, partition)
+            roles.start_soon(self._supervise, "auditor", auditor.run)
+            roles.start_soon(self._supervise, "auditor of workflows", auditor.run_workflows)
             roles.start_soon(self._supervise, "pruner", Pruner(store, partition, lanes).run)
         roles.start_soon(self._supervise, "scheduler", self.scheduler.run)
         if options.hooks:

@@ -96,6 +96,7 @@ async def test_jobs_that_are_cut_off_are_a_problem_until_they_are_repaired(
         "consumers": 0,
         "unique": 1,
         "seats": 0,
+        "workflows": 0,
         "counts": 1,
         "busy": [],
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from taskrunner import LimitReached, TaskRunner
+from taskrunner import LimitReached, TaskRunner, chain, group
 from taskrunner.durability import Durability
 from taskrunner.store import examine_server
 from taskrunner.store.examine import Subject, examine
@@ -162,6 +162,11 @@ async def test_the_rights_that_the_readme_names_are_enough(own_server: Server, m
         async with own_server.client() as client:
             await client.delete("taskrunner:{shop.0}:letters:default")
         await later.wait(timeout=20)
+        large = await runner.dispatch(
+            chain(group(*(work.job() for _ in range(120))), *(work.job() for _ in range(410)))
+        )
+        assert await large.cancel()
+        await large.wait(timeout=20)
         limiter = runner.limiter("places", limit=1, timeout=60)
         async with limiter.slot("one"):
             with pytest.raises(LimitReached):

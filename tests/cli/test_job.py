@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taskrunner import Job, JobNotFound, JobStatus, TaskRunner
+from taskrunner import Job, JobContext, JobNotFound, JobStatus, TaskRunner
 from tests.cli.burying import HOSTILE, WRITTEN_OUT, MakeRunner, bury
 from tests.cli.conftest import Ask
 from tests.cli.test_stats import NOWHERE, Start
@@ -174,3 +174,18 @@ async def test_wrong_arguments_are_one_clear_line(command: Start, arguments: lis
 @pytest.mark.parametrize("arguments", [["show"], ["ls", "--state", "asleep"], ["ls", "--limit", "0"], ["dance"]])
 async def test_what_the_command_does_not_know_is_a_usage_error(command: Start, arguments: list[str]) -> None:
     assert await command("job", *arguments, "--url", NOWHERE).ended() == 2
+
+
+async def test_show_tells_how_far_a_job_is(ask: Ask, runner: TaskRunner) -> None:
+    @runner.task
+    async def load(ctx: JobContext) -> None:
+        await ctx.progress(30, 40, "row 30")
+
+    async with runner.start():
+        job = await load.dispatch()
+        await job.wait(timeout=20)
+        text = "\n".join((await ask("job", "show", job.id)).out)
+        [line] = (await ask("job", "show", job.id, "--json")).out
+    assert "30 of 40 (75%): row 30" in text
+    shown = json.loads(line)["progress"]
+    assert (shown["done"], shown["total"], shown["message"]) == (30, 40, "row 30")

@@ -128,6 +128,23 @@ async def test_a_server_that_forgot_the_scripts_gets_them_again(place: Place) ->
     assert await place.settle("one", (first, Succeeded(b"1")), (second, Succeeded(b"2"))) == b"11"
 
 
+async def test_a_reply_that_was_not_read_never_meets_the_next_caller(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = (await place.store()).control(place.keys)
+    await link.call(b"PING")
+    reading: Any = type(link.connection).read_response
+
+    async def too_deep(self: Any, **options: Any) -> Any:
+        monkeypatch.setattr(type(self), "read_response", reading)
+        raise RecursionError
+
+    monkeypatch.setattr(type(link.connection), "read_response", too_deep)
+    with pytest.raises(RecursionError):
+        await link.call(b"ECHO", b"one")
+    assert await link.call(b"ECHO", b"two") == b"two"
+
+
 def test_every_script_opens_with_its_contract() -> None:
     names = [
         "beat",

@@ -18,8 +18,10 @@ from taskrunner import (
     JobContext,
     JobEvent,
     JobInfo,
+    JobProgress,
     JobSpec,
     JobStatus,
+    JobUpdate,
     Limit,
     QueueStats,
     Rate,
@@ -247,6 +249,17 @@ async def schedules() -> None:
     assert_type(await runner.unschedule("d"), bool)
     await runner.schedule("d", daily, every=5)  # type: ignore[arg-type]
     await runner.schedule("d", daily.job(), every=5, catch_up="some")  # type: ignore[arg-type]
+
+
+async def following(ctx: JobContext) -> None:
+    job = await runner.dispatch("typed")
+    async for update in job.events():
+        assert_type(update, JobUpdate)
+        assert_type(update.progress, JobProgress | None)
+        assert_type(update.as_dict(), dict[str, Any])
+    await ctx.progress(1, 2.5, "text")
+    await ctx.progress("one")  # type: ignore[arg-type]
+    assert_type(await runner.delete_result(job.id), bool)
 
 
 runner.cron("@daily", retries=3)  # type: ignore[call-arg]

@@ -72,8 +72,10 @@ local function cancel(here, queue, one, wanted)
     ended = {'c', one.task, queue.name, runs, job and job.enqueued or 0, here.at, 0}
   end
   here.ttl = ttl
-  conclude(here, one.id, job, ended)
-  local saved = here.prefix .. 'saved:' .. one.id
-  if ended then pcall_('PEXPIRE', saved, ttl) else pcall_('DEL', saved) end -- nobody could ask for it any more
+  conclude(here, one.id, job, 'c', ended)
+  for _, kind in ipairs({'saved:', 'progress:'}) do
+    local key = here.prefix .. kind .. one.id
+    if ended then pcall_('PEXPIRE', key, ttl) else pcall_('DEL', key) end -- nobody could ask for it any more
+  end
   return ended and ttl or nil
 end

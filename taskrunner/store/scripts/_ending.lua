@@ -33,13 +33,15 @@ end
 -- Ends a job in the books: its outcome, its unique key, its seats, its live record, and whoever waits for it is told. At
 -- its end the script lets those go who stand in line behind it (let_next_go).
 --
--- here  as for the leases, and watchers: key; ttl: ms that an outcome is kept. The outcome, the unique key and the leases
---       are in the same slot.
+-- here  as for the leases, and watchers: key; ttl: ms that an outcome is kept. The outcome, the unique key, the leases and
+--       the workflows are in the same slot.
 -- job   what head() says of its letter, or nil when there is none
+-- how   it ended: f failed, c cancelled; at its end the script lets those go on that waited for it (let_followers_go)
 -- ended what is kept of its end, as wire.record has it, or nil
 -- Returns how many live records that has removed.
-local function conclude(here, id, job, ended)
-  if ended then call('SET', here.prefix .. 'job:' .. id, cjson.encode(ended) .. '\n', 'PX', here.ttl, 'NX') end
+local function conclude(here, id, job, how, ended)
+  local record = ended and cjson.encode(ended) .. '\n'
+  if record then call('SET', here.prefix .. 'job:' .. id, record, 'PX', here.ttl, 'NX') end
   local parked = string.match(call('HGET', here.live, id) or '', '^b (%S+)$')
   if parked then
     unpark(queue_named(here.prefix, parked), id, job and job.task or '')
@@ -49,5 +51,6 @@ local function conclude(here, id, job, ended)
   if job and type(job.unique) == 'string' then release(here, here.prefix .. 'unique:' .. job.unique, id) end
   for one in string.gmatch(call('HGET', here.watchers, id) or '', '%S+') do pcall_('PUBLISH', one, id) end
   call('HDEL', here.watchers, id)
+  note_ends(here, {id}, {how}, {record})
   return removed
 end

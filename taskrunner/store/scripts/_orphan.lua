@@ -17,6 +17,6 @@ local function orphan(here, queue, id, since, why, text)
   bury(queue, id, task, here.at, string.sub(buried, 1, -2) .. ',' .. sizes .. ']\n' .. body)
   unwait(queue, {id}, {task})
   pcall_('HINCRBY', here.janitor, 'orphaned', 1)
-  return conclude(here, id, job or nil,
+  return conclude(here, id, job or nil, 'f',
     {'f', task, queue.name, runs, enqueued, here.at, 0, {'Orphaned', why, '', 'orphaned'}})
 end

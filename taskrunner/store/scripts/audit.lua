@@ -373,7 +373,10 @@ while kind and left > 0 and bytes <= MOST_BYTES do
   end
 end
 if kind then reply[1] = kind .. ' ' .. name .. ' ' .. from end
-if mend then let_next_go(here) end
+if mend then
+  let_followers_go(here)
+  let_next_go(here)
+end
 if how == 'turn' then
   call('HSET', janitor, 'audit', reply[1], 'auditor', me, 'audit-next', at + rest)
   if not kind then reply[2] = rest end

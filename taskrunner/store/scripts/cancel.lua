@@ -33,6 +33,7 @@ elseif one then
   local is_held = one.held and #one.held > 0
   reply = is_held and '2' or '1\n' .. (ARGV[10] == '1' and one.letter or '')
 end
+let_followers_go(here)
 let_next_go(here)
 call('SET', KEYS[1], ARGV[1] .. ' ' .. reply, 'EX', ARGV[2])
 return reply

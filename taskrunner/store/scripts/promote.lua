@@ -60,6 +60,7 @@ if #all > 0 then
   for task, n in pairs(added) do pcall_('HINCRBY', queue.waiting, task, n) end
   if total > 0 then flow(queue.rates, 'arrived', total, at) end
 end
+let_followers_go(here)
 let_next_go(here)
 local head = call('ZRANGE', queue.due, 0, 0, 'WITHSCORES')
 return {looked, head[2] and math.max(0, math.ceil(tonumber(head[2]) - at)) or -1, at, lost}

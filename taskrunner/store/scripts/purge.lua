@@ -120,6 +120,7 @@ while kind do
 end
 if #ids > 0 then recent(queue.cancelled, ids, longest) end
 local reply = ended .. ' ' .. (kind and kind .. ' ' .. from or '')
+let_followers_go(here)
 let_next_go(here)
 call('SET', KEYS[1], ARGV[1] .. ' ' .. reply, 'EX', ARGV[2])
 return reply

@@ -13,6 +13,7 @@
 --         operations: first the tally: s succeeded, f failed, r retried, - none of these; then any of
 --         k  the job ended; keep its outcome      (a key; operands: id, record, ms to keep it)
 --         x  the job ended; keep nothing          (operand: id)
+--         y  the same; but others may wait for it (operands: id, record)
 --         u  free the unique key if it is its     (a key; operand: id)
 --         d  put it to the dead letters           (operands: id, task, record)
 --         l  run it later                         (operands: id, wait in ms, s or r for a retry, '1' if it has a live
@@ -34,11 +35,14 @@ if bad then return bad end
 local queue, foreign = queue_at(5, 14, ARGV[7])
 if foreign then return foreign end
 
+queue.parked = ARGV[13] .. 'parked:' .. queue.name
+queue.is_open, named[queue.name] = true, queue -- those who follow are nearly always of the same queue
+
 local group, me, channel, at = ARGV[3], ARGV[4], ARGV[8], now()
 local stream = queue.stream
-local here = {live = live, queues = ARGV[13] .. 'queues', janitor = janitor, prefix = ARGV[13], channel = channel,
-  at = at}
-local OPERANDS = {k = 3, x = 1, u = 1, d = 3, l = 5, a = 3, h = 1, e = 2, b = 2, o = 2}
+local here = {live = live, watchers = watchers, queues = ARGV[13] .. 'queues', janitor = janitor, prefix = ARGV[13],
+  channel = channel, at = at}
+local OPERANDS = {k = 3, x = 1, y = 2, u = 1, d = 3, l = 5, a = 3, h = 1, e = 2, b = 2, o = 2}
 
 -- How many operands and keys a string of operations takes; there are few different ones in a batch.
 local shapes = {}
@@ -101,9 +105,11 @@ else
   insist(queue.due)
 end
 
-local ended, succeeded, expired, settled, runs = {}, {}, {}, {}, {}
+local ended, hows, records = {}, {}, {} -- ids, how they ended, and what is kept of that
+local succeeded, expired, settled, runs = {}, {}, {}, {}
 local longest = 0 -- ms that one of these outcomes is kept
 local TALLY = {s = 'ok', f = 'failed', r = 'retried'}
+local HOW = {s = 's', f = 'f', ['-'] = 'e'}
 local done, buried = 0, nil -- lanes that have new dead letters, by name
 
 -- The usual leaving: of a lock that nobody else wants. All of them are looked up, and taken off, at once; only is how the
@@ -123,11 +129,14 @@ local function apply(operations, p, k)
       k = k + 1
       call('SET', KEYS[k], ARGV[p + 1], 'PX', ARGV[p + 2])
       ended[#ended + 1] = id
+      records[#ended] = ARGV[p + 1]
       longest = math.max(longest, tonumber(ARGV[p + 2]))
       local how = string.sub(operations, 1, 1)
       if how == 's' then succeeded[#succeeded + 1] = id elseif how == '-' then expired[#expired + 1] = id end
-    elseif operation == 'x' then
+    elseif operation == 'x' or operation == 'y' then
       ended[#ended + 1] = id
+      hows[#ended] = HOW[string.sub(operations, 1, 1)]
+      if operation == 'y' then records[#ended] = ARGV[p + 1] end
     elseif operation == 'u' then
       k = k + 1
       release(here, KEYS[k], id)
@@ -200,9 +209,11 @@ for v = 1, #valid do
   end
   if operations == 'sox' then
     ended[#ended + 1] = ARGV[start + 5]
+    hows[#ended] = 's'
   elseif is_locked or operations == 'sk' then -- nearly all are one of these
     call('SET', KEYS[after[item] + 1], ARGV[start + 6], 'PX', ARGV[start + 7])
     ended[#ended + 1] = ARGV[start + 5]
+    records[#ended] = ARGV[start + 6]
     succeeded[#succeeded + 1] = ARGV[start + 5]
     longest = math.max(longest, tonumber(ARGV[start + 7]))
   elseif #operations > 1 then
@@ -265,6 +276,8 @@ if busy > 0 then
   call('HSET', queue.rates, field, string.format('%.10g %.10g', (tonumber(time) or 0) * fade + busy, sum))
 end
 if #locks > 0 then leave_locks() end
+if #ended > 0 then note_ends(here, ended, hows, records) end
+let_followers_go(here)
 let_next_go(here)
 local reply = table.concat(verdicts)
 local dropped = 0

@@ -7,8 +7,5 @@
 local record = call('GET', KEYS[1])
 if record then return record end
 if call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return nil end
-local channels = call('HGET', KEYS[3], ARGV[1]) or ''
-if not string.find(' ' .. channels .. ' ', ' ' .. ARGV[2] .. ' ', 1, true) then
-  call('HSET', KEYS[3], ARGV[1], channels == '' and ARGV[2] or channels .. ' ' .. ARGV[2])
-end
+wish(KEYS[3], ARGV[1], ARGV[2])
 return 1
