@@ -9,7 +9,21 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Set
 from typing import Any
 
-from taskrunner.store.scripts import ADMIT, BEAT, DISPATCH, PROMOTE, RECLAIM, SEATS, SETTLE, SIT, SLOTS
+from taskrunner.store.scripts import (
+    ADMIT,
+    BEAT,
+    BEGIN,
+    DELIVER,
+    DISPATCH,
+    HALT,
+    PROMOTE,
+    RECLAIM,
+    SEATS,
+    SETTLE,
+    SIT,
+    SLOTS,
+    UNFOLD,
+)
 from tests.chaos.history import ENDS
 from tests.chaos.plan import FAILPOINTS, Fault
 from tests.chaos.producer import LOCKS
@@ -23,8 +37,12 @@ REPLIES |= {
     "seats": SEATS.sha,
     "slots": SLOTS.sha,
     "sit": SIT.sha,
+    "begin": BEGIN.sha,
+    "unfold": UNFOLD.sha,
+    "deliver": DELIVER.sha,
+    "halt": HALT.sha,
 }
-LOST_SHARES = (8, 8, 2, 1, 1, 3, 3, 1, 2, 3)
+LOST_SHARES = (8, 8, 2, 1, 1, 3, 3, 1, 2, 3, 4, 1, 1, 1)
 WITHIN = 2.0
 """Seconds within which replies of a kind are lost, if there are any."""
 

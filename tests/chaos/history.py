@@ -76,6 +76,15 @@ class Record:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How a workflow stands on the server: its status, how many nodes have not ended, and a letter per node."""
+
+    status: str
+    left: int
+    states: str
+
+
 @dataclass
 class Final:
     """What stands on the server after the drain. ``figures``: task -> (succeeded, failed, waiting)."""
@@ -86,6 +95,7 @@ class Final:
     leftovers: list[str] = field(default_factory=list)
     backlog: str = ""
     noise: list[str] = field(default_factory=list)
+    flows: Mapping[str, Stand] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 I1 no accepted job is lost, an uncertain one exists at most once · I2 one recorded completion per job, and it never
 changes · I3 one living job per unique key, and never a dead one in its way · I4 one run per lock key, first come first
-served · I5 no limit and no rate is exceeded · I6 nothing is left behind · I9 runs and deliveries are bounded · I11 a
-stale token changes nothing · I12 work goes on soon after a fault · I13 an outage is nobody's failure · due: nothing
-runs before its time · own: nothing of ours breaks.
+served · I5 no limit and no rate is exceeded · I6 nothing is left behind · I9 runs and deliveries are bounded · I10 each
+follower in a workflow starts once · I11 a stale token changes nothing · I12 work goes on soon after a fault · I13 an
+outage is nobody's failure · due: nothing runs before its time · own: nothing of ours breaks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from tests.chaos import recovery, seats
+from tests.chaos import flow_rules, flows, recovery, seats
 from tests.chaos.history import ENDLESS, Dispatch, Final, History, Record, Run, Violation
 from tests.chaos.tasks import CANCELLED, RETRY_AFTER
 
@@ -54,7 +54,7 @@ def a_dispatch_makes_one_job(history: History, final: Final) -> Iterator[Violati
             ids[one.serial].add(one.id)
     for run in history.all_runs():
         ids[run.serial].add(run.job)
-    known = {one.serial for one in history.dispatches}
+    known = {one.serial for one in history.dispatches} | flow_rules.serials(history)
     for serial, found in ids.items():
         if len(found) > 1:
             yield Violation("I1", f"dispatch {serial} made {len(found)} jobs: {', '.join(sorted(found))}", min(found))
@@ -106,7 +106,7 @@ def a_record_never_changes(history: History, final: Final) -> Iterator[Violation
 
 def cancelling_tells_the_truth(history: History, final: Final) -> Iterator[Violation]:
     """Who was told that a job is cancelled finds it so for ever, and who was told that it had ended finds it so too."""
-    asked = {line.job: line.at for line in history.by_event["cancelling"]}
+    asked = {line.job for line in history.by_event["cancelling"]} | flow_rules.cancellable(history)
     for line in history.by_event["cancel told"]:
         record, cancelled = final.records.get(line.job), line.more["cancelled"]
         if record is not None and (record.status == "cancelled") != cancelled:
@@ -192,8 +192,10 @@ def outages_are_nobodys_failures(history: History, final: Final) -> Iterator[Vio
 def _wanted(task: str) -> tuple[str, ...]:
     if task == "brief":
         return ("succeeded", "expired")
-    if task in CANCELLED:
+    if task in (*CANCELLED, flows.LINK):
         return ("succeeded", "cancelled")
+    if task == flows.BROKEN:
+        return ("failed", "cancelled")
     return ("failed",) if task in ("failing", *DEADLY) else ("succeeded",)
 
 
@@ -326,6 +328,7 @@ CHECKS: tuple[Check, ...] = (
     seats.first_come_first_served,
     seats.no_limit_is_exceeded,
     seats.no_rate_is_exceeded,
+    flow_rules.followers_start_once,
     nothing_is_left_behind,
     recovery.work_goes_on_after_a_fault,
     recovery.every_worker_is_at_work_after_the_last_fault,

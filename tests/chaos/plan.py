@@ -33,6 +33,9 @@ FAILPOINTS = (
     "before_admit=sleep",
     "after_admit=sleep",
     "before_run=sleep",
+    "after_unfold=kill",
+    "after_deliver=kill",
+    "after_deliver=raise",
 )
 
 KINDS: Mapping[str, float] = {

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from taskrunner import DispatchUncertain, Job, JobError, RedisError, TaskRunner
-from tests.chaos import slots, standstills
+from tests.chaos import flows, slots, standstills
 from tests.chaos.journal import Journal
 from tests.chaos.tasks import CANCELLED, ELSEWHERE, LOCKED, lock_of, register
 
@@ -215,7 +215,8 @@ async def produce() -> None:
             for number in range(slots.HOLDERS)
         ]
         watch = asyncio.create_task(standstills.watch(journal))
-        await asyncio.gather(*senders, *holders)
+        weaving = flows.dispatch(runner, journal, load["name"], options["reservation_timeout"], producer.stopping)
+        await asyncio.gather(*senders, *holders, weaving)
         watch.cancel()
     journal.write("producer down")
 

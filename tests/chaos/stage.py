@@ -245,6 +245,10 @@ class Stage:
             for what, count in (
                 ("due jobs", due),
                 ("live records", await self._admin.hlen(partition.live)),
+                ("workflows", await self._admin.zcard(partition.workflows)),
+                ("jobs that others wait for", await self._admin.hlen(partition.followers)),
+                ("leftovers of workflows", await self._admin.zcard(partition.unfolding)),
+                ("messages", sum([await self._admin.xlen(partition.outbox(n)) for n in range(self.plan.partitions)])),
                 ("leases", await self._leases(partition)),
                 ("strangers in the registry", await self._strangers(partition)),
             ):

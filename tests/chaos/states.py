@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from tests.chaos import seats
+from tests.chaos import flow_rules, seats
 from tests.chaos.history import Final, History
 from tests.chaos.stage import Stage
 
@@ -29,6 +29,9 @@ REQUIRED = (
     "hand-overs",
     "hand-overs of slots",
     "locked jobs that outlived a worker",
+    "failed workflows",
+    "cancelled workflows",
+    "jobs of workflows run again",
 )
 """What must occur at least once in a run, or in the seeds of one call together."""
 
@@ -53,6 +56,7 @@ def seen(stage: Stage, history: History, final: Final) -> Counter[str]:
     found["runs repeated"] = sum(len(runs) - len({run.attempt for run in runs}) for runs in history.runs.values())
     found["unique jobs that outlived a worker"] = _outlived(history)
     found.update(seats.seen(history))
+    found.update(flow_rules.seen(history, final))
     return found
 
 

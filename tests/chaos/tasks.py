@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from taskrunner import Backoff, JobContext, JobEvent, Limit, Rate, Snooze, TaskRunner
+from tests.chaos import flows
 from tests.chaos.journal import Journal
 
 RETRY_AFTER = 0.2
@@ -43,10 +44,10 @@ def _token(ctx: JobContext) -> list[int]:
 
 
 @contextmanager
-def _told(journal: Journal, ctx: JobContext, serial: str) -> Iterator[None]:
-    """Journals a run: its start, and how it ends."""
+def _told(journal: Journal, ctx: JobContext, serial: str, **more: Any) -> Iterator[None]:
+    """Journals a run: its start, with whatever more there is to say, and how it ends."""
     run = {"kind": ctx.task, "serial": serial, "attempt": ctx.attempt, "fence": ctx.fence, "lock": ctx.lock_key or ""}
-    journal.write("start", ctx.job_id, **run, deliveries=ctx.deliveries)
+    journal.write("start", ctx.job_id, **run, deliveries=ctx.deliveries, **more)
     try:
         yield
     except asyncio.CancelledError:
@@ -68,6 +69,7 @@ def register(runner: TaskRunner, journal: Journal, max_retry: int) -> None:
     _register_limited(runner, journal)
     _register_failing(runner, journal, max_retry)
     _register_deadly(runner, journal)
+    _register_followed(runner, journal)
 
     def tell(event: str) -> Any:
         return lambda about: _tell(event, about)
@@ -172,6 +174,22 @@ def _register_failing(runner: TaskRunner, journal: Journal, max_retry: int) -> N
     @runner.task(max_retry=max_retry, backoff=Backoff.constant(RETRY_AFTER))
     async def failing(ctx: JobContext, serial: str) -> None:
         with _told(journal, ctx, serial):
+            raise Doomed("never")
+
+
+def _register_followed(runner: TaskRunner, journal: Journal) -> None:
+    """Tasks of which workflows are made."""
+
+    @runner.task(name=flows.LINK)
+    async def link(ctx: JobContext, serial: str, seconds: float) -> list[int]:
+        with _told(journal, ctx, serial, previous=ctx.previous):
+            await asyncio.sleep(seconds)
+        return _token(ctx)
+
+    @runner.task(name=flows.BROKEN, max_retry=0)
+    async def broken(ctx: JobContext, serial: str, seconds: float) -> None:
+        with _told(journal, ctx, serial, previous=ctx.previous):
+            await asyncio.sleep(seconds)
             raise Doomed("never")
 
 

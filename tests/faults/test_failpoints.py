@@ -19,8 +19,9 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.crash
 
 SLOTS = 4
-OF_JOBS = [point for point in POINTS if not point.endswith("_fire")]
-"""Those of schedules are in ``test_schedule_faults.py``: there are none here."""
+ELSEWHERE = ("_fire", "_stage", "_unfold", "_deliver")
+OF_JOBS = [point for point in POINTS if not point.endswith(ELSEWHERE)]
+"""Those of schedules are in ``test_schedule_faults.py``, those of workflows in ``test_workflow_faults.py``."""
 
 
 async def worker_with(fleet: Fleet, spec: str) -> Program:

@@ -18,6 +18,7 @@ import redis.asyncio
 from taskrunner import Backoff, JobContext, Limit, TaskRunner, TaskStats
 from taskrunner.store.keys import Keyspace, PartitionKeys
 from taskrunner.worker import inventory
+from tests.faults.flows import Flows
 from tests.faults.rude import Rude
 from tests.programs import Program
 from tests.waiting import eventually
@@ -155,6 +156,7 @@ class Workshop:
         )
         self.block, self.block_for, self.die, self.flaky, self.relay = block, block_for, die, flaky, relay
         self.rude = Rude(runner, folder, journal.write, is_open)
+        self.flows = Flows(runner, journal.write)
 
     def open_gate(self, gate: str, pid: int = 0) -> None:
         """Lets through those who wait for this gate; with ``pid`` only those in that process."""

@@ -13,10 +13,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutants import guards, guards_seats, guards_slots, guards_worker
+from tests.mutants import (
+    guards,
+    guards_flow_audit,
+    guards_flows,
+    guards_results,
+    guards_seats,
+    guards_slots,
+    guards_worker,
+)
 from tests.mutants.mutant import Mutant
 
-MUTANTS = guards.MUTANTS + guards_worker.MUTANTS + guards_seats.MUTANTS + guards_slots.MUTANTS
+MUTANTS = (
+    *(guards.MUTANTS + guards_worker.MUTANTS + guards_seats.MUTANTS + guards_slots.MUTANTS),
+    *guards_results.MUTANTS,
+    *guards_flows.MUTANTS,
+    *guards_flow_audit.MUTANTS,
+)
 ROOT = Path(__file__).parents[2]
 COPIED = ("taskrunner", "tests", "pyproject.toml")
 DEADLINE = 300.0
