@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from . import due, forecast, latency, limits, locks, memory, report, throughput
+from . import due, forecast, latency, limits, locks, memory, report, throughput, workflows
 
 BENCHMARKS: dict[str, tuple[Callable[[list[str]], int], str | None]] = {
     "throughput": (throughput.main, throughput.__doc__),
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, tuple[Callable[[list[str]], int], str | None]] = {
     "forecast": (forecast.main, forecast.__doc__),
     "locks": (locks.main, locks.__doc__),
     "limits": (limits.main, limits.__doc__),
+    "workflows": (workflows.main, workflows.__doc__),
 }
 
 

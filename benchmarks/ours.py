@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import Any
 
-from taskrunner import Limit, LimitReached, Rate, TaskRunner
+from taskrunner import JobContext, Limit, LimitReached, Rate, TaskRunner
 
 from .workload import Stopwatch, Tally, payloads, resident
 
@@ -35,6 +35,7 @@ class Ours:
         self.naps = {
             name: self.runner.task(name=name, ignore_result=True)(self._nap) for name in ("short", "long", "any")
         }
+        self.step = self.runner.task(name="step")(self._step)
         self.limited = self.runner.task(name="limited", ignore_result=True, limit=Limit(LIMIT))(self._nap)
         self.rated = self.runner.task(name="rated", ignore_result=True, rate_limit=Rate(RATE, per=1))(self._nap)
 
@@ -52,6 +53,11 @@ class Ours:
             await asyncio.sleep(seconds)
         self._tally.add()
         self._naps.append((began, time.monotonic()))
+
+    async def _step(self, context: JobContext) -> float:
+        if context.previous is not None:
+            self._lags.append(time.monotonic() - context.previous)
+        return time.monotonic()
 
     # -- producing -----------------------------------------------------------------------------------------------------
 

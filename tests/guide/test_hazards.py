@@ -37,6 +37,7 @@ RESERVATION = 0.8
 
 HERE = "guide/test_hazards.py::"
 RESERVATIONS = "guide/test_hazards_of_reservations.py::"
+WORKFLOWS = "guide/test_hazards_of_workflows.py::"
 
 HAZARDS: dict[str, tuple[str, ...]] = {
     "1 heartbeats on the event loop: a call that blocks it runs the task twice": (
@@ -66,6 +67,7 @@ HAZARDS: dict[str, tuple[str, ...]] = {
     ),
     "6 completion in two steps": (
         HERE + "test_hazard_6_a_job_is_in_exactly_one_place_at_any_instant",
+        WORKFLOWS + "test_hazard_6_of_a_chain_one_job_is_there_at_any_instant",
         "faults/test_failpoints.py::test_a_worker_that_dies_at_any_point_leaves_nothing_undone_and_nothing_behind",
         "store/test_batches.py::test_a_settle_whose_reply_was_lost_records_nothing_twice",
         "features/test_callback_jobs.py::test_a_job_that_runs_again_makes_the_same_follow_up_and_no_second",
@@ -73,11 +75,14 @@ HAZARDS: dict[str, tuple[str, ...]] = {
     "7 what a job needs has a short life of its own": (
         HERE + "test_hazard_7_nothing_that_a_waiting_job_needs_ends_before_it",
         HERE + "test_hazard_7_what_is_handed_on_is_there_however_long_its_receiver_waits",
+        WORKFLOWS + "test_hazard_7_what_is_handed_on_outlives_every_ttl_while_somebody_waits_for_it",
         "features/test_callback_jobs.py::test_what_was_handed_on_outlives_retries_and_waits",
         "faults/test_incidents.py::test_a_job_that_waits_for_longer_than_a_reservation_runs_once",
     ),
     "8 waiting for something that has ended and was not kept": (
         HERE + "test_hazard_8_waiting_for_what_has_ended_and_was_not_kept_ends_at_once",
+        WORKFLOWS + "test_hazard_8_waiting_for_jobs_that_have_ended_and_kept_nothing_ends",
+        WORKFLOWS + "test_hazard_8_a_step_that_stands_for_a_job_that_has_ended_before_goes_on_at_once",
         "features/test_results.py::test_a_job_is_unknown_when_its_result_ttl_is_over",
     ),
     "9 all due tasks promoted in one call": (

@@ -1,11 +1,11 @@
 """Tasqueue, the Go queue whose users should feel at home here: what its jobs promise, and which test shows it for us.
 
-``PROMISES`` goes through its server (s) and its jobs (j) one by one, ``WEAKNESSES`` through what goes wrong in it and
-must not here. Its ``Enqueue`` is our ``dispatch``, ``GetJob`` is ``job.info()``, ``GetResult`` of saved bytes is
-``info().saved``, ``GetPending``, ``GetSuccess`` and ``GetFailed`` are ``runner.jobs(state)``, ``DeleteJob`` is
-``runner.delete``, its ``OnSuccess`` and ``OnError`` jobs are ``on_success=`` and ``on_failure=`` with a job. Where the
-two differ on purpose, the line says how ours is. What no other file shows stands here and in the two files beside as a
-test of its own. Groups and chains are not part of this version.
+``PROMISES`` goes through its server (s), its jobs (j), groups (g) and chains (c) one by one, ``WEAKNESSES`` through
+what goes wrong in it and must not here. Its ``Enqueue`` is our ``dispatch``, ``GetJob`` is ``job.info()``,
+``GetResult`` of saved bytes is ``info().saved``, ``GetPending``, ``GetSuccess`` and ``GetFailed`` are
+``runner.jobs(state)``, ``DeleteJob`` is ``runner.delete``, its ``OnSuccess`` and ``OnError`` jobs are ``on_success=``
+and ``on_failure=`` with a job. Where the two differ on purpose, the line says how ours is. What no other file shows
+stands here and in the three files beside as a test of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ MakeRunner = Callable[..., TaskRunner]
 HERE = "guide/test_tasqueue_checklist.py::"
 JOBS = "guide/test_tasqueue_jobs.py::"
 SCHEDULES = "guide/test_tasqueue_schedules.py::"
+GROUPS = "workflows/test_group_jobs.py::"
+CHAINS = "workflows/test_chain_jobs.py::"
+WORKFLOWS = "workflows/test_dispatching.py::"
+FLOWS = "guide/test_tasqueue_workflows.py::"
 
 PROMISES: dict[str, tuple[str, ...]] = {
     "s3 a task has a queue, a concurrency and callbacks; tasks may share a queue": (
@@ -89,6 +93,47 @@ PROMISES: dict[str, tuple[str, ...]] = {
     ),
     "j20 a job follows on success, with the result of the one before; another on the final failure": (
         JOBS + "test_a_job_follows_on_success_with_the_result_and_another_on_the_final_failure",
+        FLOWS + "test_several_jobs_follow_a_success_and_others_the_final_failure",
+    ),
+    "g21 a group has an id, a status, and the status of each of its jobs; all of them start at once": (
+        GROUPS + "test_the_info_of_a_group_tells_how_each_of_its_jobs_stands",
+        GROUPS + "test_the_results_of_a_group_are_those_of_its_members_in_order",
+        WORKFLOWS + "test_the_same_id_gives_the_handle_of_the_first",
+        FLOWS + "test_a_group_has_its_id_or_gets_one_and_all_of_its_jobs_are_there_at_once",
+        FLOWS + "test_what_is_known_of_a_group_is_its_id_its_status_and_that_of_each_job",
+    ),
+    "g22 failed as soon as one is, succeeded when all are, else running; a retry is no failure, others go on": (
+        GROUPS + "test_a_group_is_failed_at_once_though_the_others_go_on",
+        GROUPS + "test_a_retry_is_no_failure_of_the_group",
+        FLOWS + "test_a_group_fails_at_once_cancels_nobody_and_goes_on_telling_how_the_others_stand",
+        FLOWS + "test_the_retries_of_a_job_come_first",
+    ),
+    "g23 where a group has come to it stays; an empty one has succeeded; an unknown one is told": (
+        GROUPS + "test_a_cancelled_group_that_then_fails_stays_cancelled",
+        GROUPS + "test_an_empty_group_has_succeeded_at_once",
+        WORKFLOWS + "test_an_unknown_workflow_is_said_to_be_unknown",
+        FLOWS + "test_a_group_fails_at_once_cancels_nobody_and_goes_on_telling_how_the_others_stand",
+        FLOWS + "test_a_group_without_jobs_has_succeeded",
+    ),
+    "c24 a chain has two steps at least, an id, a status, the step it is at, and those that have finished in order": (
+        "unit/test_workflow_definitions.py::test_a_chain_has_at_least_two_steps",
+        CHAINS + "test_the_info_of_a_chain_goes_with_it_from_step_to_step",
+        FLOWS + "test_a_chain_has_its_id_or_gets_one_and_two_steps_at_least",
+        FLOWS + "test_what_is_known_of_a_chain_moves_on_with_it_however_often_one_asks",
+    ),
+    "c25 a step starts after the one before it succeeded, with its value, or none if there was none": (
+        CHAINS + "test_the_result_of_a_chain_is_that_of_its_last_step",
+        CHAINS + "test_a_step_that_returns_nothing_hands_on_none_and_the_chain_goes_on",
+        FLOWS + "test_a_step_exists_only_when_the_one_before_has_succeeded_and_sees_its_result",
+        FLOWS + "test_steps_that_save_nothing_hand_on_nothing_and_the_chain_goes_on_to_its_end",
+    ),
+    "c26 running from the start; a failed step fails it and is the last that finished; the last one makes it succeed": (
+        CHAINS + "test_a_failed_step_ends_the_chain_and_is_the_last_that_finished",
+        CHAINS + "test_the_info_of_a_chain_goes_with_it_from_step_to_step",
+        GROUPS + "test_the_info_of_a_group_tells_how_each_of_its_jobs_stands",
+        FLOWS + "test_a_step_that_fails_for_good_is_the_last_that_finished_and_no_later_one_ever_exists",
+        FLOWS + "test_the_retries_of_a_job_come_first",
+        FLOWS + "test_the_steps_of_a_chain_may_be_on_different_queues_with_their_own_concurrency",
     ),
 }
 
@@ -97,11 +142,14 @@ WEAKNESSES: dict[str, tuple[str, ...]] = {
         "faults/test_killed_workers.py::test_a_killed_workers_jobs_run_elsewhere_and_its_finished_ones_do_not_run_again",
         "faults/test_foreign_data.py::test_an_entry_that_cannot_be_read_is_dead_lettered_whole_and_the_next_job_runs",
         "features/test_unknown_tasks.py::test_another_runner_that_knows_the_task_gets_the_job",
+        "faults/test_workflow_faults.py::test_a_worker_that_dies_around_the_end_of_a_step_starts_the_next_one_once",
     ),
     "W2 last in, first out: old jobs starve": (JOBS + "test_the_oldest_job_runs_first",),
     "W3 a job that saves nothing ends its schedule and what follows it": (
         SCHEDULES + "test_a_schedule_goes_on_whatever_its_jobs_return_or_raise",
         JOBS + "test_a_job_follows_one_that_returned_nothing",
+        CHAINS + "test_a_step_that_returns_nothing_hands_on_none_and_the_chain_goes_on",
+        FLOWS + "test_steps_that_save_nothing_hand_on_nothing_and_the_chain_goes_on_to_its_end",
     ),
     "W4 a recurrence ends at a failure, reuses its id, doubles, can't be listed or removed, or never comes true": (
         SCHEDULES + "test_a_schedule_goes_on_whatever_its_jobs_return_or_raise",
@@ -121,6 +169,8 @@ WEAKNESSES: dict[str, tuple[str, ...]] = {
     "W6 a stop or a cancelled handler counts as success": (
         "features/test_lifecycle.py::test_a_run_that_is_cut_short_by_a_stop_is_handed_back_and_spends_nothing",
         JOBS + "test_a_cancelled_handler_is_no_success",
+        FLOWS + "test_a_step_whose_handler_is_cancelled_or_gives_up_starts_nothing_after_it",
+        FLOWS + "test_a_stop_in_the_middle_of_a_step_starts_nothing_after_it_before_the_step_has_run_to_its_end",
     ),
     "W7 timed-out handlers run on, panics kill, no backoff, saving fails late, a running job is called queued": (
         "features/test_timeouts.py::test_a_run_over_its_timeout_is_cancelled_and_fails_with_job_timeout",
@@ -129,15 +179,23 @@ WEAKNESSES: dict[str, tuple[str, ...]] = {
         JOBS + "test_the_last_value_that_was_saved_is_there_after_success_and_after_failure",
         JOBS + "test_the_words_for_the_states_and_their_order",
     ),
+    "W8 a chain stays at its first step and doubles those that finished; half a group runs; its map freezes": (
+        CHAINS + "test_the_info_of_a_chain_goes_with_it_from_step_to_step",
+        WORKFLOWS + "test_arguments_that_can_not_travel_leave_nothing_of_the_workflow",
+        GROUPS + "test_a_group_is_failed_at_once_though_the_others_go_on",
+        FLOWS + "test_what_is_known_of_a_chain_moves_on_with_it_however_often_one_asks",
+        FLOWS + "test_a_group_that_can_not_be_dispatched_as_a_whole_is_not_dispatched",
+        FLOWS + "test_a_group_fails_at_once_cancels_nobody_and_goes_on_telling_how_the_others_stand",
+        FLOWS + "test_several_jobs_follow_a_success_and_others_the_final_failure",
+    ),
     "W9 deleting leaves a rest, writes are apart, whole lists are read, lists hold empty ids": (
         JOBS + "test_a_deleted_job_leaves_nothing_of_its_own",
         JOBS + "test_what_waits_succeeded_and_failed_is_listed_and_the_latest_first",
         "store/test_batches.py::test_a_settle_whose_reply_was_lost_records_nothing_twice",
+        FLOWS + "test_a_late_end_of_a_step_lets_nobody_go",
+        FLOWS + "test_what_follows_a_group_starts_once_though_its_members_run_twice",
     ),
 }
-
-WORKFLOWS = {8}
-"""Weaknesses of groups and chains, which are not part of this version."""
 
 
 # -- the server -----------------------------------------------------------------------------------------------------
@@ -241,5 +299,6 @@ def test_the_tests_that_are_named_here_exist(reference: str) -> None:
 
 
 def test_no_promise_is_left_out() -> None:
-    assert {line.split()[0] for line in PROMISES} == {f"s{n}" for n in range(3, 7)} | {f"j{n}" for n in range(8, 21)}
-    assert {line.split()[0] for line in WEAKNESSES} == {f"W{n}" for n in range(1, 10) if n not in WORKFLOWS}
+    server, jobs = {f"s{n}" for n in range(3, 7)}, {f"j{n}" for n in range(8, 21)}
+    assert {line.split()[0] for line in PROMISES} == server | jobs | {"g21", "g22", "g23", "c24", "c25", "c26"}
+    assert {line.split()[0] for line in WEAKNESSES} == {f"W{n}" for n in range(1, 10)}
