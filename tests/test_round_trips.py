@@ -204,8 +204,9 @@ async def test_an_idle_worker_sends_a_handful_of_commands(make: Callable[..., Ta
         await account.open()
         await asyncio.sleep(3)
         sent = await account.sent()
-    # In 3 s: a fetch that waits 2 s on the server, once or twice; a look for silent workers and one for due jobs.
-    assert sum(sent.values()) < 10, sent
+    # In 3 s: a fetch that waits 2 s on the server, once or twice; a look for silent workers, for due jobs, for what
+    # workflows have left over, and for lost parts of them; and a script whose text the server has to be told first.
+    assert sum(sent.values()) < 16, sent
 
 
 @pytest.mark.leaves("schedules", "ticks", "fired")

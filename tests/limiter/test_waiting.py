@@ -69,6 +69,9 @@ async def test_who_becomes_first_in_line_is_told_anew_how_long_it_may_take(
     for n in range(2):
         waiters.append(Waiter(make_limiter(limit=2), str(n)))
         await books.waits(n + 1)
+        session = waiters[n].slot._caller.session()
+        session.listen()
+        await session.listener.ready(20)  # what is said before that is not heard, but asked for
     slot, hearers = waiters[1].slot, waiters[1].slot._caller.session().hearers
     told = asyncio.Event()
 
