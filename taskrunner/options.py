@@ -6,7 +6,6 @@ names, and the immutable set of options that a task or a dispatch ends up with.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ def seconds(value: Seconds, what: str, *, zero: bool = True) -> float:
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise TaskOptionError(f"{what} must be seconds (int or float) or a timedelta, not {value!r}")
-    if not math.isfinite(number) or number < 0 or number > FAR or (not zero and number == 0):
+    if not 0 <= number <= FAR or (not zero and number == 0):
         raise TaskOptionError(f"{what} must be {'zero or more' if zero else 'more than zero'} seconds, not {value!r}")
     return float(number)
 

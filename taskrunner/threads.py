@@ -9,13 +9,16 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from .shield import to_the_end
+
 
 async def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Runs a plain function in a thread, in which ``current_job()`` works.
+    """Runs a plain function in a thread, in which ``current_job()`` and ``current_task()`` work.
 
     A thread can't be cancelled: when the run is, its slot and its reservation stay taken until the function returns,
-    and then the cancellation goes on. So it runs twice at once only when a stop gave it up (after the shutdown
-    timeout) or its reservation was lost. ``JobContext.cancelled`` tells the function that nobody waits for it.
+    and then the cancellation goes on. So a job runs twice at once only when a stop gave it up (after the shutdown
+    timeout) or its reservation was lost. ``JobContext.cancelled`` tells the function that nobody waits for it, and
+    ``LocalTask.cancelling`` that of a local task.
     """
 
     def call() -> tuple[Any, BaseException | None]:
@@ -25,24 +28,14 @@ async def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
             return None, error  # as a value: a SystemExit that leaves a task of asyncio's stops the event loop
 
     work = asyncio.ensure_future(anyio.to_thread.run_sync(call, limiter=_threads()))
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.shield(asyncio.wait([work]))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not work.cancelled():
-            work.exception()  # seen: it is ignored, and that on purpose
-        raise cancelled
-    result, raised = work.result()
+    result, raised = await to_the_end(work)
     if raised is not None:
         raise raised
     return result
 
 
 def _threads() -> anyio.CapacityLimiter:
-    """Threads for tasks: as many as there are slots, which limit them already; not anyio's 40 for everybody."""
+    """Threads for tasks: as many as slots and workers take, which limit them already; not anyio's 40 for all."""
     loop = asyncio.get_running_loop()
     limiter = _limiters.get(loop)
     if limiter is None:

@@ -86,6 +86,11 @@ def test_a_feature_knows_the_vocabulary_and_neither_the_store_nor_another_featur
         assert not [name for name in imports(module) if name.startswith("taskrunner.features.")]
 
 
+@pytest.mark.parametrize("module", modules_in("local"))
+def test_what_runs_in_the_process_alone_knows_the_vocabulary_and_threads_and_no_server(module: str) -> None:
+    assert rooms_of(module) <= VOCABULARY | {"shield", "threads"}
+
+
 @pytest.mark.parametrize("module", modules_in("worker"))
 def test_the_worker_knows_no_feature_and_nothing_of_the_users_side(module: str) -> None:
     assert rooms_of(module) <= VOCABULARY | {"store"}
