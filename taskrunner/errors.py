@@ -16,6 +16,7 @@ TaskRunnerError
 │   │   └── ScheduleExists        there is one already for this task and lock key
 │   ├── WorkflowError             a chain, group or graph that can't be, or can't be dispatched once more
 │   ├── AlreadyStarted            start() while the runner runs
+│   ├── TaskInProgress            start() of a local task that runs already
 │   └── NotInJob                  current_job() outside a job
 ├── NotFound                      no dead letter or schedule of that name
 ├── UniqueConflict                an equal job is alive, so this one can't run again now
@@ -33,6 +34,10 @@ TaskRunnerError
 │   └── ResultTimeout             it has not ended yet
 ├── JobTimeout                    a run took longer than the task's `timeout`
 ├── ProcessCrashed                the process that ran a job with pool="process" died
+├── TaskTimeout                   a local task took longer than its `max_duration`, or than somebody was to wait for it
+├── TaskCancelled                 a local task was cancelled
+├── RetriesExceeded               a local task failed, and so did all of its retries
+├── PoolStopped                   a worker pool takes no more tasks
 └── Signal                        what a task raises to say what happens next
     ├── Retry                     run me again, as after an error
     ├── Snooze                    run me again later, this was no attempt
@@ -43,6 +48,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 
 class TaskRunnerError(Exception):
@@ -134,6 +140,15 @@ class AlreadyStarted(UsageError):
     """``start()`` was called while the runner runs."""
 
 
+class TaskInProgress(UsageError):
+    """A local task was started, or submitted to a pool, while it runs already. It goes on as if nobody had asked.
+
+    ``submitted``: with ``submit_batch``, the tasks before it, which were submitted and go on.
+    """
+
+    submitted: Sequence[Any] = ()
+
+
 class NotInJob(UsageError, LookupError):
     """``current_job()`` was called outside a job."""
 
@@ -169,7 +184,8 @@ class QueueBusy(TaskRunnerError):
 
 
 class LimitReached(TaskRunnerError):
-    """A limiter had no free slot within the time that ``limiter.slot`` was to wait."""
+    """A limiter had no free slot within the time that ``limiter.slot`` was to wait; or a local semaphore turned away
+    those who waited."""
 
 
 class SlotLost(TaskRunnerError):
@@ -246,6 +262,40 @@ class JobTimeout(TaskRunnerError, TimeoutError):
 class ProcessCrashed(TaskRunnerError):
     """The process that ran a job with ``pool="process"`` died before it had an answer; counts as a failure of that
     job."""
+
+
+# -- local tasks ---------------------------------------------------------------------------------------------
+
+
+class TaskTimeout(TaskRunnerError, TimeoutError):
+    """A local task took longer than its ``max_duration`` and was cancelled; it counts as a failure. Or it, or all those
+    of a pool, took longer than the caller was to wait; then they go on."""
+
+
+class TaskCancelled(TaskRunnerError):
+    """A local task was cancelled, by ``cancel()``, by its pool, or because the event loop ended. ``__cause__`` is what
+    its function raised then."""
+
+
+class RetriesExceeded(TaskRunnerError):
+    """A local task failed, and so did all of its retries. ``__cause__`` is the last error, ``attempts`` how often its
+    function was called."""
+
+    def __init__(self, message: str, attempts: int) -> None:
+        super().__init__(message, attempts)
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class PoolStopped(TaskRunnerError):
+    """A worker pool takes no more tasks, and has not taken this one.
+
+    ``submitted``: with ``submit_batch``, the tasks before it, which were submitted and go on.
+    """
+
+    submitted: Sequence[Any] = ()
 
 
 # -- what a task raises to say what happens next -------------------------------------------------------------

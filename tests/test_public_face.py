@@ -54,6 +54,7 @@ PROMISED = {
         *("JobNotFound", "ResultNotKept", "ResultTimeout", "JobTimeout", "ProcessCrashed"),
         *("NotFound", "UniqueConflict", "QueueBusy"),
     },
+    "errors of local tasks": {"TaskInProgress", "TaskTimeout", "TaskCancelled", "RetriesExceeded", "PoolStopped"},
     "version": {"__version__"},
 }
 NAMES = set[str]().union(*PROMISED.values())
@@ -157,6 +158,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
         ("JobNotFound", LookupError),
         ("ResultTimeout", TimeoutError),
         ("JobTimeout", TimeoutError),
+        ("TaskTimeout", TimeoutError),
     ],
 )
 def test_errors_are_what_python_would_raise_too(name: str, builtin: type[Exception]) -> None:

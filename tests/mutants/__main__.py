@@ -17,6 +17,7 @@ from tests.mutants import (
     guards,
     guards_flow_audit,
     guards_flows,
+    guards_local,
     guards_results,
     guards_seats,
     guards_slots,
@@ -29,6 +30,7 @@ MUTANTS = (
     *guards_results.MUTANTS,
     *guards_flows.MUTANTS,
     *guards_flow_audit.MUTANTS,
+    *guards_local.MUTANTS,
 )
 ROOT = Path(__file__).parents[2]
 COPIED = ("taskrunner", "tests", "pyproject.toml")
