@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from . import due, forecast, latency, limits, locks, memory, report, throughput, workflows
+from . import due, forecast, latency, limits, local, locks, memory, report, throughput, workflows
 
 BENCHMARKS: dict[str, tuple[Callable[[list[str]], int], str | None]] = {
     "throughput": (throughput.main, throughput.__doc__),
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, tuple[Callable[[list[str]], int], str | None]] = {
     "locks": (locks.main, locks.__doc__),
     "limits": (limits.main, limits.__doc__),
     "workflows": (workflows.main, workflows.__doc__),
+    "local": (local.main, local.__doc__),
 }
 
 

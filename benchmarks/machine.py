@@ -81,10 +81,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe(server: Server) -> dict[str, Any]:
-    """The machine, this interpreter, the server and the commit."""
-    info = server.redis.info("server")
-    named = "valkey_version" in info
+def describe(server: Server | None = None) -> dict[str, Any]:
+    """The machine, this interpreter, the commit, and the server if there is one."""
     return {
         "when": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "commit": _commit(),
@@ -92,10 +90,15 @@ def describe(server: Server) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "system": platform.platform(),
-        "server": f"Valkey {info['valkey_version']}" if named else f"Redis {info['redis_version']}",
-        "transport": server.url.partition("://")[0],
+        "server": None if server is None else _server(server),
         "versions": versions(),
     }
+
+
+def _server(server: Server) -> str:
+    info = server.redis.info("server")
+    name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+    return f"{name} over {server.url.partition('://')[0]}"
 
 
 def _cpu() -> str:

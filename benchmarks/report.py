@@ -41,6 +41,10 @@ class Comparison:
         return [ours / bare for ours, bare in zip(self.ours, self.bare, strict=True)]
 
     @property
+    def differences(self) -> list[float]:
+        return [ours - bare for ours, bare in zip(self.ours, self.bare, strict=True)]
+
+    @property
     def ratio(self) -> float:
         """The median of the rounds' ratios: what a target is held against."""
         return statistics.median(self.ratios)
@@ -102,8 +106,9 @@ def show(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 def show_machine(machine: dict[str, Any]) -> None:
     print(f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']}, {machine['system']}")
-    packages = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    print(f"{machine['server']} over {machine['transport']}, {packages}, commit {machine['commit']}", flush=True)
+    packages = [f"{name} {version}" for name, version in machine["versions"].items()]
+    used = [*([machine["server"]] if machine["server"] else []), *packages]
+    print(f"{', '.join(used)}, commit {machine['commit']}", flush=True)
 
 
 def write(path: str | None, document: dict[str, Any]) -> None:
