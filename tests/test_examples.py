@@ -153,6 +153,21 @@ async def test_an_import_that_fails_leaves_nothing_of_itself() -> None:
     ]
 
 
+async def test_the_local_pool_retries_cancels_limits_and_reports_without_a_server() -> None:
+    lines = (await example("local_pool.py")).splitlines()
+    prices = "{'apple': 5, 'fig': 3, 'banana': 6, 'cherry': 6, 'kiwi': 4} 5 done"
+    at = lines.index(prices)
+    assert at > 0
+    assert all(re.fullmatch(r"\w+: attempt [234]", line) for line in lines[:at])
+    assert lines[at + 1 : at + 4] == [
+        "group: not you; long is canceled",
+        "local task 'slow' took longer than 0.05 s, its max_duration; 1 worker is free",
+        "local task 'twice' failed 2 times; TaskTimeout: local task 'twice' took longer than 0.02 s, its max_duration",
+    ]
+    assert sorted(lines[at + 4 : at + 6]) == ["a: 1,000 characters", "b: 2,000 characters"]
+    assert lines[at + 6 :] == ["{'a': '41edece4', 'b': 'd4c6e5ac'}"]
+
+
 # -- web applications ----------------------------------------------------------------------------------------
 
 

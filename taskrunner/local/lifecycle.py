@@ -88,8 +88,8 @@ class Ending(NamedTuple, Generic[R]):
 class Lifecycle(Generic[R]):
     """The part of a local task that can be seen from outside: its id, state, attempts, error and result.
 
-    Only ``_move`` and ``_end`` change the state. First the observer is told, then the hooks; they may do with the task
-    whatever they like, so nothing of it is touched after that.
+    Only ``_move`` and ``_end`` change the state. First the observer is told, then the hooks; they may start the task
+    again, so ``_end`` has in hand what belongs to the run that ended, and touches nothing after the hooks.
     """
 
     __slots__ = (

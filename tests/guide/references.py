@@ -16,7 +16,7 @@ def every(*tables: dict[str, tuple[str, ...]]) -> list[str]:
 
 
 def is_there(reference: str) -> bool:
-    """Whether there is a test ``FILE::NAME`` or ``FOLDER::NAME`` below the folder of the tests."""
+    """Whether there is a test ``FILE::NAME`` or ``FOLDER::NAME`` below the folder of the tests; or a state machine."""
     place, _, name = reference.partition("::")
     files = [TESTS / place] if place.endswith(".py") else sorted((TESTS / place).glob("test_*.py"))
     return name in _names(tuple(files))
@@ -25,4 +25,4 @@ def is_there(reference: str) -> bool:
 @functools.cache
 def _names(files: Iterable[Path]) -> set[str]:
     nodes = [node for file in files for node in ast.parse(file.read_text()).body]
-    return {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
