@@ -110,7 +110,7 @@ local function put_off(here, what, flow, number, how, value, at)
   here.is_put_off = true
 end
 
--- Cancels all that belongs to a join, or with '-' the whole workflow: at once nothing of it starts any more; its jobs are
+-- Cancels a range of nodes, such as all that belongs to a join: at once nothing of them starts any more; their jobs are
 -- cancelled by other scripts, a page at a time.
 local function cut(here, flow, from, to)
   for _, range in ipairs(flow.cut) do

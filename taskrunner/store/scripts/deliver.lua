@@ -89,11 +89,7 @@ function RECEIVE.lost(body, workflow)
 end
 
 function RECEIVE.cancel(id)
-  local record = call('HGET', here.live, id)
-  local queue = record and open_queue(here, string.match(record, '^%S+ (%S+)') or '')
-  local one = queue and sought(here, queue, id)
-  local ttl = one and cancel(here, queue, one, true)
-  if ttl then recent(queue.cancelled, {id}, ttl) end
+  cancel_by_id(here, id)
   return true
 end
 

@@ -22,13 +22,7 @@ local function cancel_node(flow, number)
   if partition then
     return send(here, partition, 'cancel', id, flow.id)
   end
-  local record = call('HGET', here.live, id)
-  local queue = record and open_queue(here, string.match(record, '^%S+ (%S+)') or '')
-  local one = queue and sought(here, queue, id)
-  if one then
-    local ttl = cancel(here, queue, one, true)
-    if ttl then recent(queue.cancelled, {id}, ttl) end
-  else
+  if not cancel_by_id(here, id) then
     note_ends(here, {id}, {'c'}, {})
     add('ended', flow, number, 'c', nil, '-') -- if nobody knew any more that it is a node
   end
