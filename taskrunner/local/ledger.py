@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from typing import Any
 
-from .futures import resolve
 from .hooks import NO_HOOKS, StateHooks, tell
 from .lifecycle import CREATED, FAILED, PENDING, STARTED, tell_state
 from .semaphore import Semaphore
 from .state import TaskState
 from .task import LocalTask
+from .waiters import Waiters
 
 
 class Ledger:
@@ -29,7 +28,7 @@ class Ledger:
         self._workers = workers
         self._hooks = NO_HOOKS if hooks is None else hooks
         self._keep = keep
-        self._waiters: dict[asyncio.Future[None], None] = {}
+        self._waiters = Waiters[None]()
 
     def enter(self, task: LocalTask[Any]) -> None:
         """It waits for a worker from now on."""
@@ -78,16 +77,9 @@ class Ledger:
 
     async def idle(self) -> None:
         """Returns when none is left."""
-        if not self.left:
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = None
-        try:
-            await waiter
-        finally:
-            del self._waiters[waiter]
+        if self.left:
+            await self._waiters.wait()
 
     def _look(self) -> None:
         if self._waiters and not self.left:
-            for waiter in self._waiters:
-                resolve(waiter, None)
+            self._waiters.tell(None)

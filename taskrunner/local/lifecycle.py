@@ -12,14 +12,13 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from ..errors import TaskTimeout, UsageError
 from ..options import Seconds, seconds
-from .futures import resolve
 from .hooks import NO_HOOKS, StateHooks, tell
 from .state import TaskState
+from .waiters import Waiters
 
 log = logging.getLogger("taskrunner.local")
 
 R = TypeVar("R")
-T = TypeVar("T")
 
 # Names of this module: a member of an enum takes longer to look up, and each task does so a dozen times.
 CREATED, PENDING, STARTED = TaskState.CREATED, TaskState.PENDING, TaskState.STARTED
@@ -105,8 +104,8 @@ class Lifecycle(Generic[R]):
         self._error: BaseException | None = None
         self._ending: Ending[R] | None = None
         self._observer: Observer | None = None
-        self._waiters: dict[asyncio.Future[Ending[R]], None] | None = None
-        self._starters: dict[asyncio.Future[None], None] | None = None
+        self._waiters: Waiters[Ending[R]] | None = None
+        self._starters: Waiters[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: asyncio.Task[None] | None = None
         if hooks is not None and hooks.when_created is not None:
@@ -223,27 +222,22 @@ class Lifecycle(Generic[R]):
                 raise TaskTimeout(f"local task {self.id!r} has not ended within {patience:g} s; it goes on") from None
 
     async def _ended(self) -> Ending[R]:
-        self._waiters = {} if self._waiters is None else self._waiters
-        return await self._told(self._waiters)
+        self._refuse_strangers()
+        self._waiters = self._waiters or Waiters()
+        return await self._waiters.wait()
 
     async def begun(self) -> None:
         """Returns when it is not pending any more: its function runs, or it has ended before."""
         if self._state is PENDING:
-            self._starters = {} if self._starters is None else self._starters
-            await self._told(self._starters)
+            self._refuse_strangers()
+            self._starters = self._starters or Waiters()
+            await self._starters.wait()
 
-    async def _told(self, waiters: dict[asyncio.Future[T], None]) -> T:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
+    def _refuse_strangers(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
             raise UsageError(f"local task {self.id!r} runs in another event loop; only code in that can wait for it")
         if self.runs_here:
             raise UsageError(f"local task {self.id!r} would wait for itself")
-        future: asyncio.Future[T] = loop.create_future()
-        waiters[future] = None
-        try:
-            return await future
-        finally:
-            waiters.pop(future, None)
 
     # -- changes ---------------------------------------------------------------------------------------------
 
@@ -252,8 +246,7 @@ class Lifecycle(Generic[R]):
         old, self._state = self._state, state
         if self._observer is not None:
             self._observer.changed(self, old)
-        if self._starters is not None:
-            self._tell_starters()
+        self._tell_starters()
         if self._hooks is not NO_HOOKS:
             tell_state(self._hooks, self, state)
 
@@ -266,10 +259,8 @@ class Lifecycle(Generic[R]):
         if observer is not None:
             observer.changed(self, old)
         if waiters is not None:
-            for waiter in waiters:
-                resolve(waiter, ending)
-        if self._starters is not None:
-            self._tell_starters()
+            waiters.tell(ending)
+        self._tell_starters()
         if hooks is not NO_HOOKS:
             if hooks.when_failed is not None:
                 ending.look()
@@ -277,8 +268,8 @@ class Lifecycle(Generic[R]):
 
     def _tell_starters(self) -> None:
         starters, self._starters = self._starters, None
-        for starter in starters or ():
-            resolve(starter, None)
+        if starters is not None:
+            starters.tell(None)
 
 
 def tell_state(hooks: StateHooks, task: Lifecycle[Any], state: TaskState, error: BaseException | None = None) -> None:

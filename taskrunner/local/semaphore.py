@@ -8,7 +8,7 @@ from types import TracebackType
 
 from ..errors import LimitReached, UsageError
 from ..options import Seconds, seconds, whole
-from .futures import resolve
+from .waiters import resolve
 
 
 class Semaphore:

@@ -246,7 +246,7 @@ async def test_the_timeout_of_one_attempt_does_not_reach_into_the_next() -> None
             await asyncio.sleep(0)
         return "second"
 
-    assert await started(run, max_duration=0.05, max_retries=1, backoff=lambda n: 0) == "second"
+    assert await started(run, max_duration=0.5, max_retries=1, backoff=lambda n: 0) == "second"
 
 
 async def test_without_a_limit_a_task_takes_as_long_as_it_takes() -> None:

@@ -263,7 +263,7 @@ async def test_a_block_in_a_timeout_ends_with_it() -> None:
     held = Held()
 
     async def block() -> None:
-        async with asyncio.timeout(0.01), WorkerPool(1) as pool:
+        async with asyncio.timeout(0.2), WorkerPool(1) as pool:
             await pool.submit(held)
 
     with pytest.raises(TimeoutError):
