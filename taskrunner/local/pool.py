@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 
@@ -29,8 +30,9 @@ class WorkerPool:
             tasks = [await pool.submit(fetch, url, max_retries=2) for url in urls]
         print(pool.stats().failed, await tasks[0])
 
-    A block ends when all tasks have; when it is left by an error or is cancelled, its tasks are cancelled first. A task
-    that fails is no error of the pool's: it is told by the task, by ``stats`` and by hooks. See ``submit_group``.
+    A block ends when all tasks have, those too that they submit meanwhile; when it is left by an error or is cancelled,
+    its tasks are cancelled first. A task that fails is no error of the pool's: it is told by the task, by ``stats`` and
+    by hooks. See ``submit_group``.
 
     ``max_workers``: below 1 it is 1. ``hooks``: told of each task that is submitted, before its own hooks are;
     ``when_created`` says that it was handed in. ``keep``: how many tasks that have ended ``tasks`` still lists, the
@@ -194,16 +196,16 @@ class WorkerPool:
         is cancelled.
         """
         patience = None if timeout is None else seconds(timeout, "timeout")
-        self._stopped = True
-        self._workers.turn_away()
-        if cancel:
-            self._cancel_all()
+        self._close(cancel)
         if self._own_task() is None:
             await self.wait(patience)
 
-    def _cancel_all(self) -> None:
-        for task in [*self._ledger.running]:
-            task.cancel()
+    def _close(self, cancel: bool) -> None:
+        self._stopped = True
+        self._workers.turn_away()
+        if cancel:
+            for task in [*self._ledger.running]:
+                task.cancel()
 
     def _own_task(self) -> LocalTask[Any] | None:
         """The task of this pool whose function the caller is."""
@@ -216,7 +218,14 @@ class WorkerPool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await to_the_end(asyncio.ensure_future(self.stop(cancel=error is not None)), self._cancel_all)
+        if error is not None:
+            self._close(cancel=True)
+        await to_the_end(asyncio.ensure_future(self._finish()), partial(self._close, cancel=True))
+
+    async def _finish(self) -> None:
+        """Until nothing is left: those in progress may submit others, as they may in a TaskGroup."""
+        await self._ledger.idle()
+        await self.stop()
 
     # -- figures ---------------------------------------------------------------------------------------------
 

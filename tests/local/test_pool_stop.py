@@ -225,6 +225,41 @@ async def test_a_block_ends_when_all_tasks_have_and_leaves_the_pool_stopped() ->
     assert tasks[2].error is not None
 
 
+async def test_tasks_may_submit_others_while_their_block_waits_for_its_end() -> None:
+    seen: list[int] = []
+
+    async def crawl(page: int) -> None:
+        await asyncio.sleep(0)
+        seen.append(page)
+        for link in (2 * page, 2 * page + 1):
+            if link < 64:
+                await pool.submit(crawl, link)
+
+    async with WorkerPool(64) as pool:  # one for each, as those who submit keep theirs
+        await pool.submit(crawl, 1)
+    assert sorted(seen) == list(range(1, 64))
+    assert pool.is_stopped
+
+
+async def test_who_waits_for_a_worker_when_a_block_is_cancelled_is_refused() -> None:
+    held, never = Held(), Held()
+    waiting: list[asyncio.Task[LocalTask[None]]] = []
+
+    async def block() -> None:
+        async with WorkerPool(1) as pool:
+            await pool.submit(held)
+            waiting.append(submitting(pool, never))
+
+    work = asyncio.create_task(block())
+    await held.begun.wait()
+    await turn()
+    work.cancel()
+    with pytest.raises(PoolStopped):
+        await waiting[0]
+    await asyncio.wait([work])
+    assert (held.cancelled, never.calls) == (1, 0)
+
+
 async def test_an_error_in_the_block_cancels_what_runs_and_goes_on_when_it_has_ended() -> None:
     held, tasks = Held(), list[LocalTask[None]]()
 
