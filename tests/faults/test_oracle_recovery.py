@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.chaos import plan, recovery, story
-from tests.chaos.journal import Journal, read
+from tests.chaos.journal import LONG, Journal, read
 from tests.chaos.tale import WALL, WORKER, Tale
 
 
@@ -71,6 +72,24 @@ def test_journals_of_several_processes_are_read_in_the_order_of_time_without_tor
     with next(tmp_path.glob("worker-*")).open("a") as file:
         file.write('["end", 12')
     assert [line.event for line in read(tmp_path)] == ["start", "accepted", "end"]
+
+
+def test_a_standstill_is_told_before_the_first_word_after_it_which_may_be_the_last_of_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    journal = Journal(tmp_path, "worker")
+    journal.write("worker up")
+    journal.turn()
+    now += LONG / 2
+    journal.write("start", "a")
+    now += 2.0
+    journal.write("start", "poison")
+    journal.close()
+    told = read(tmp_path)
+    assert [line.event for line in told] == ["worker up", "start", "stood still", "start"]
+    assert told[2].more == {"since": 100.0, "until": now}
 
 
 def test_the_story_of_a_violation_tells_the_job_the_faults_around_it_and_the_logs_of_its_workers(
