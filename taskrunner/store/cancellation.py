@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis import exceptions as theirs
-
 from ..envelope import Delivery
 from ..priority import first_lane, queue_of
 from . import wire
@@ -16,7 +14,6 @@ from .keys import Keyspace, PartitionKeys
 from .links import Link
 from .persist import persist
 from .scripts import CANCEL, DELETE, FORGET, PURGE, Script
-from .translate import translate
 
 PURGED = 100
 PURGED_BYTES = 1_000_000
@@ -133,9 +130,9 @@ class Cancellation:
         for lane in lanes:
             names = keys.queue(lane)
             questions += [(b"ZSCORE", names.due, id), (b"HEXISTS", names.dead_letters, id)]
-        replies = await persist(lambda: link.exchange(questions), patience) if questions else []
+        replies = await persist(lambda: link.look(questions), patience)
         for n, lane in enumerate(lanes):
-            is_due, is_dead = (_sound(reply) for reply in replies[2 * n : 2 * n + 2])
+            is_due, is_dead = replies[2 * n : 2 * n + 2]
             if is_due is not None or (remains and is_dead):
                 places.append(lane)
         if known and not places:
@@ -161,15 +158,6 @@ class Cancellation:
                 if not in_round:
                     return total
                 in_round = 0
-
-
-def _sound(reply: Any) -> Any:
-    """A reply, or None for that of foreign data. Raises what other error replies mean."""
-    if isinstance(reply, theirs.ResponseError):
-        if str(reply).startswith("WRONGTYPE"):
-            return None
-        raise translate(reply)
-    return reply
 
 
 def _removed(reply: bytes, lane: str, keys: PartitionKeys) -> Removed:

@@ -61,12 +61,11 @@ class Glance:
         held: list[str] = []
         if len(entries) <= SINGLE:
             commands = [(b"XPENDING", stream, self._group, entry, entry, 1) for entry in entries]
-            replies = await self._link.exchange(commands)
-            return [entry for entry, reply in zip(entries, replies, strict=True) if isinstance(reply, list) and reply]
+            return [entry for entry, reply in zip(entries, await self._link.look(commands), strict=True) if reply]
         wanted, after = set(entries), "-"
         for _ in range(HELD // ASKED):
-            [rows] = await self._link.exchange([(b"XPENDING", stream, self._group, after, "+", ASKED)])
-            if not isinstance(rows, list) or not rows:
+            [rows] = await self._link.look([(b"XPENDING", stream, self._group, after, "+", ASKED)])
+            if not rows:
                 break
             names = [row[0].decode() for row in rows]
             held += [name for name in names if name in wanted]
@@ -76,9 +75,9 @@ class Glance:
     async def _add_ended(self, ids: list[str], states: dict[str, str]) -> None:
         for chunk in _chunks(ids, ASKED):
             # The head of a record is a JSON list whose first item is the letter.
-            records = await self._link.exchange([(b"GETRANGE", self._keys.job(id), 2, 2) for id in chunk])
+            records = await self._link.look([(b"GETRANGE", self._keys.job(id), 2, 2) for id in chunk])
             for id, letter in zip(chunk, records, strict=True):
-                if isinstance(letter, bytes) and letter in ENDED:
+                if letter in ENDED:
                     states[id] = ENDED[letter]
 
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from redis import exceptions as theirs
-
 from ..envelope import Buried, Draft, Envelope, Extra, Lease
 from ..errors import PayloadError
 from . import wire
@@ -18,7 +16,6 @@ from .keys import PartitionKeys
 from .links import Link
 from .scripts import PAGE, PRUNE
 from .store import BATCH, BATCH_BYTES, Store
-from .translate import translate
 
 TOGETHER = 20
 """Records that one command reads: some may have a megabyte."""
@@ -103,7 +100,7 @@ class Graveyard:
                 commands: list[Any] = [(b"ZCARD", one.dead) for one in names]
             else:  # members are TASK, instant, ID with line feeds between them, and \v is what follows \n
                 commands = [(b"ZLEXCOUNT", one.dead_tasks, f"[{task}\n", f"({task}\v") for one in names]
-            total += sum(await self._exchange(partition, commands))
+            total += sum(await self._link(partition).ask(commands))
         return total
 
     async def dropped(self) -> int:
@@ -118,10 +115,10 @@ class Graveyard:
         found: list[Grave] = []
         for partition, lanes in (await self._by_partition()).items():
             names = [partition.queue(lane) for lane in lanes]
-            instants = await self._exchange(partition, [(b"ZSCORE", one.dead, id) for one in names])
+            instants = await self._link(partition).ask([(b"ZSCORE", one.dead, id) for one in names])
             there = [(name, instant) for name, instant in zip(names, instants, strict=True) if instant is not None]
-            reads = [(b"HGET", name.dead_letters, id) for name, _ in there] if read else []
-            records: list[bytes | None] = await self._exchange(partition, reads) if read else [b"" for _ in there]
+            reads = [(b"HGET", name.dead_letters, id) for name, _ in there]
+            records: list[bytes | None] = await self._link(partition).ask(reads) if read else [b"" for _ in there]
             for (name, instant), record in zip(there, records, strict=True):
                 if record is not None:
                     found.append(Grave(partition, name.queue, id.encode(), instant, record))
@@ -200,10 +197,3 @@ class Graveyard:
                 records |= {(partition, lane, id): text for id, text in zip(some, texts, strict=True) if text}
         keys = [(grave.partition, grave.lane, grave.id) for grave in places]
         return [replace(grave, record=records[key]) for grave, key in zip(places, keys, strict=True) if key in records]
-
-    async def _exchange(self, partition: PartitionKeys, commands: list[Any]) -> list[Any]:
-        replies = await self._link(partition).exchange(commands) if commands else []
-        for reply in replies:
-            if isinstance(reply, theirs.ResponseError):
-                raise translate(reply)
-        return replies

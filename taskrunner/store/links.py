@@ -23,6 +23,9 @@ CALL_TIMEOUT = 10.0
 REDIRECTIONS = 5
 """Times that one call follows a cluster's MOVED or ASK; a slot that moves on faster than that is an outage."""
 
+FOREIGN = ("WRONGTYPE", "NOGROUP")
+"""How the replies begin to questions about a key that holds a stranger's data, and about a stream without a group."""
+
 _FAILURES = (theirs.RedisError, OSError, TimeoutError, asyncio.IncompleteReadError, EOFError)
 
 
@@ -50,12 +53,13 @@ class Link:
         return reply
 
     async def ask(self, commands: list[Any], timeout: float = CALL_TIMEOUT) -> list[Any]:
-        """Commands in one write, and their replies. Raises RedisError when one of them was refused."""
-        replies = await self.exchange(commands, timeout)
-        for reply in replies:
-            if isinstance(reply, theirs.ResponseError):
-                raise translate(reply)
-        return replies
+        """Any number of commands in one write, and their replies. Raises RedisError when one of them was refused."""
+        return [_sound(reply) for reply in await self.exchange(commands, timeout)] if commands else []
+
+    async def look(self, commands: list[Any], timeout: float = CALL_TIMEOUT) -> list[Any]:
+        """As ``ask``, for looking at keys that may hold a stranger's data, of which the doctor tells: None there."""
+        replies = await self.exchange(commands, timeout) if commands else []
+        return [None if _is_foreign(reply) else _sound(reply) for reply in replies]
 
     async def run(self, script: Script, keys: list[str], arguments: list[Any], timeout: float = CALL_TIMEOUT) -> Any:
         """One script, by its SHA, and by its text when the server doesn't know it."""
@@ -174,6 +178,16 @@ def _alive(connection: Any) -> bool:
     its caller need not be told that it may have been carried out."""
     reader = connection._reader
     return reader is not None and reader.exception() is None and not reader.at_eof()
+
+
+def _sound(reply: Any) -> Any:
+    if isinstance(reply, theirs.ResponseError):
+        raise translate(reply)
+    return reply
+
+
+def _is_foreign(reply: Any) -> bool:
+    return isinstance(reply, theirs.ResponseError) and str(reply).startswith(FOREIGN)
 
 
 async def _exchange(connection: Any, commands: list[Any]) -> list[Any]:

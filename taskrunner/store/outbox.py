@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from redis import exceptions as theirs
-
 from ..failpoints import reach
 from .keys import Keyspace, PartitionKeys
 from .links import Link
@@ -34,9 +32,9 @@ class Outbox:
         others = [one for one in self._keyspace.partitions if one is not source]
         questions = [(b"XRANGE", source.outbox(one.number), b"-", b"+", b"COUNT", CARRIED) for one in others]
         more = False
-        for there, entries in zip(others, await link.exchange(questions), strict=True):
-            if isinstance(entries, theirs.ResponseError) or not entries:
-                continue  # a stranger's data is the doctor's
+        for there, entries in zip(others, await link.look(questions), strict=True):
+            if not entries:
+                continue
             received = await self._apply(source, there, entries)
             reach("after_deliver")
             gone = [id for id, _ in entries if not _beyond(id, received)]

@@ -85,7 +85,7 @@ async def _look_at_workflows(
         return
     scores = await link.exchange([(b"ZSCORE", keys.workflows, id) for keys, _, id in found])
     for (keys, match, id), score in zip(found, scores, strict=True):
-        if score is not None:
+        if score is not None:  # nor of a list that is a stranger's: nothing can be put into it
             continue
         hash = keys.workflow(id)[0]
         if not await link.call(b"HEXISTS", hash, b"left"):
@@ -128,11 +128,11 @@ async def _judge(link: Link, names: Sequence[re.Match[str]], known: Survey) -> l
     known.total += len(names)
     commands: list[tuple[bytes, str]] = [(b"TYPE", match[0]) for match in names]
     commands += [(b"PTTL", match[0]) for match in names]
-    replies = await link.exchange(commands)
+    replies = await link.ask(commands)
     for match, kind, left in zip(names, replies[: len(names)], replies[len(names) :], strict=True):
         name = match[2]
         wanted = next((KINDS[row] for row in KINDS if _fits(name, row)), None)
-        if kind == b"none" or not isinstance(kind, bytes):
+        if kind == b"none":
             continue  # it has ended meanwhile
         if kind.decode() != wanted:
             known.strange.append(match[0])

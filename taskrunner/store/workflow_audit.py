@@ -131,10 +131,10 @@ class WorkflowAuditor:
         for partition in {one.partition for one in nodes if one.partition < len(self.links)}:
             some = [one for one in nodes if one.partition == partition]
             keys, jobs = self.keyspace.partitions[partition], [one.job for one in some]
-            lives, texts = await self.links[partition].exchange(
+            lives, texts = await self.links[partition].look(
                 [(b"HMGET", keys.live, *jobs), (b"HMGET", keys.followers, *jobs)]
             )
-            if isinstance(lives, list) and isinstance(texts, list):  # a stranger's data is the doctor's
+            if lives is not None and texts is not None:
                 rows = zip(some, lives, texts, strict=True)
                 doubtful += [one for one, life, text in rows if life is None or not self._knows(text, one)]
         return doubtful

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
+from taskrunner import RedisUnavailable
 from taskrunner.outcome import Again, Expired, Failed, Failure, Succeeded
 from taskrunner.store import glance as module
 from taskrunner.store.glance import Glance
@@ -62,3 +64,22 @@ async def test_a_thousand_jobs_take_a_handful_of_round_trips(place: Place, monke
 
 async def test_a_glance_at_nothing_asks_nothing(place: Place) -> None:
     assert await (await glance(place)).states([]) == {}
+
+
+@pytest.mark.parametrize(("question", "job"), [(b"XPENDING", "running"), (b"GETRANGE", "ended")])
+async def test_what_the_server_had_no_time_to_answer_is_not_taken_for_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, question: bytes, job: str
+) -> None:
+    await place.dispatch(place.draft("running"), place.draft("ended"))
+    [_, ended] = [delivery(one) for one in await place.fetch()]
+    await place.settle("one", (ended, Succeeded(b"1")))
+    one = await glance(place)
+    original: Any = type(one._link).exchange
+
+    async def exchange(self: Any, commands: list[Any], *rest: Any) -> Any:
+        replies = await original(self, commands, *rest)
+        return [ResponseError("BUSY a script") if commands[0][0] == question else reply for reply in replies]
+
+    monkeypatch.setattr(type(one._link), "exchange", exchange)
+    with pytest.raises(RedisUnavailable, match="BUSY"):
+        await one.states([job])
