@@ -10,7 +10,7 @@ from .envelope import Delivery
 from .forecast import QueueStats
 from .hooks import Hooks
 from .middleware import Middleware, check
-from .options import Seconds, seconds
+from .options import Seconds, seconds, seconds_or_none
 from .payload import arguments
 from .settings import Settings
 from .worker.monitor import LongQueueHook
@@ -117,7 +117,7 @@ class Hooking:
                 await hooks.call(hook, stats)
 
             limit = self.settings.long_queue_threshold if threshold is None else seconds(threshold, "threshold")
-            end = None if clear is None else seconds(clear, "clear")
+            end = seconds_or_none(clear, "clear")
             self.long_queue_hooks.append(LongQueueHook(tell, limit, end, seconds(cooldown, "cooldown")))
             return hook
 

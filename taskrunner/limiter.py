@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import TaskOptionError
 from .needs import fence
-from .options import Seconds, seconds, whole
+from .options import Seconds, seconds, seconds_or_none, whole
 from .session import Session
 from .slot import Caller, Slot
 from .store.persist import persist
@@ -109,7 +109,7 @@ class Limiter:
         it runs can look at ``slot.lost``. Whatever must not happen after that carries ``slot.fence``. Raises
         TaskOptionError for a wrong wait.
         """
-        return Slot(self._caller, _text(id, "id"), None if wait is None else seconds(wait, "wait"))
+        return Slot(self._caller, _text(id, "id"), seconds_or_none(wait, "wait"))
 
     async def _is_done(self, kind: Kind, id: str) -> bool:
         call = self._caller.call(kind, _text(id, "id"), self._caller.token)

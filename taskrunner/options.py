@@ -41,6 +41,11 @@ def seconds(value: Seconds, what: str, *, zero: bool = True) -> float:
     return float(number)
 
 
+def seconds_or_none(value: Seconds | None, what: str, *, zero: bool = True) -> float | None:
+    """A duration as seconds, of something that may also have none."""
+    return None if value is None else seconds(value, what, zero=zero)
+
+
 def instant(value: datetime, what: str) -> int:
     """An aware datetime as milliseconds since the epoch; naive ones are refused, as nobody knows what they mean."""
     if not isinstance(value, datetime):

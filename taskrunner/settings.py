@@ -10,7 +10,7 @@ from .durability import Durability, DurabilityName
 from .durability import durability as checked_durability
 from .errors import TaskOptionError
 from .forecast import QueueStats
-from .options import Seconds, name, seconds, truth, whole
+from .options import Seconds, name, seconds, seconds_or_none, truth, whole
 from .payload import JSON, Serializer
 
 
@@ -104,7 +104,7 @@ def check(
         shutdown_timeout=seconds(shutdown_timeout, "shutdown_timeout"),
         max_deliveries=whole(max_deliveries, "max_deliveries", 1),
         max_dead_letters=None if max_dead_letters is None else whole(max_dead_letters, "max_dead_letters", 1),
-        dead_letter_ttl=None if dead_letter_ttl is None else seconds(dead_letter_ttl, "dead_letter_ttl", zero=False),
+        dead_letter_ttl=seconds_or_none(dead_letter_ttl, "dead_letter_ttl", zero=False),
         max_payload=whole(max_payload, "max_payload", 1),
         partitions=whole(partitions, "partitions", 1),
         delete_on_ack=truth(delete_on_ack, "delete_on_ack"),

@@ -11,17 +11,11 @@ Schedules and jobs that follow another one are not asked.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..feature import Feature, Option
-from ..options import seconds
-
-
-def _max_wait(value: Any, what: str) -> float | None:
-    return None if value is None else seconds(value, what)
+from ..options import seconds_or_none
 
 
 class Backpressure(Feature):
     """See the module's docstring. The forecast is asked for by the session's ``Admission``."""
 
-    options = {"max_wait": Option(None, _max_wait)}
+    options = {"max_wait": Option(None, seconds_or_none)}

@@ -13,23 +13,19 @@ caller's, has one while it lives.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 from ..envelope import TRACKED, Draft, Extra
 from ..feature import Arguments, Feature, Fill, Option
-from ..options import Options, seconds, truth
+from ..options import Options, seconds_or_none, truth
 from ..template import Parameters
-
-
-def _ttl(value: Any, what: str) -> float | None:
-    return None if value is None else seconds(value, what, zero=False)
 
 
 class Results(Feature):
     """See the module's docstring."""
 
     options = {
-        "result_ttl": Option(None, _ttl, travels=True),
+        "result_ttl": Option(None, partial(seconds_or_none, zero=False), travels=True),
         "ignore_result": Option(False, truth),
     }
 

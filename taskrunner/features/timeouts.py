@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 from ..envelope import Delivery, Draft, Extra
 from ..errors import JobTimeout
 from ..feature import Arguments, Call, Feature, Fill, Option
-from ..options import Options, Seconds, seconds
+from ..options import Options, seconds_or_none
 from ..template import Parameters
 
 log = logging.getLogger("taskrunner.worker")
@@ -26,16 +27,12 @@ STUCK = 5.0
 """Seconds that a run may take to end after its timeout before it is called stuck: longer than cleaning up takes."""
 
 
-def _optional(value: Seconds | None, what: str) -> float | None:
-    return None if value is None else seconds(value, what, zero=False)
-
-
 class Timeouts(Feature):
     """See the module's docstring."""
 
     options = {
-        "timeout": Option(None, _optional, travels=True),
-        "reservation_timeout": Option(None, _optional, on_dispatch=False),
+        "timeout": Option(None, partial(seconds_or_none, zero=False), travels=True),
+        "reservation_timeout": Option(None, partial(seconds_or_none, zero=False), on_dispatch=False),
     }
 
     def on_dispatch(self, task: str, options: Options, parameters: Parameters | None) -> Fill | None:

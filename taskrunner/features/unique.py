@@ -24,12 +24,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ..envelope import Draft, Extra, Lease
 from ..errors import PayloadError, TaskOptionError
 from ..feature import Arguments, Feature, Fill, Option
-from ..options import Options, UniqueMode, seconds
+from ..options import Options, UniqueMode, seconds_or_none
 from ..template import Parameters
 
 MODES = ("debounce", "latest")
@@ -47,10 +48,6 @@ def _key(value: Any, what: str) -> Any:
     return value
 
 
-def _period(value: Any, what: str) -> float | None:
-    return None if value is None else seconds(value, what, zero=False)
-
-
 def digest(task: str, key: bytes) -> str:
     """A name of fixed length for a (task, key): BLAKE2b, 128 bits, so that no key can be too long or hold a brace."""
     return hashlib.blake2b(b"%d:%s%s" % (len(task), task.encode(), key), digest_size=16).hexdigest()
@@ -62,7 +59,7 @@ class Unique(Feature):
     options = {
         "unique": Option(False, _mode),
         "unique_key": Option(None, _key),
-        "unique_for": Option(None, _period),
+        "unique_for": Option(None, partial(seconds_or_none, zero=False)),
     }
 
     def on_plan(self, where: str, options: Options, core: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from ..errors import TaskTimeout, UsageError
-from ..options import Seconds, seconds
+from ..options import Seconds, seconds_or_none
 from .hooks import NO_HOOKS, StateHooks, tell
 from .state import TaskState
 from .waiters import Waiters
@@ -211,7 +211,7 @@ class Lifecycle(Generic[R]):
 
         Raises TaskTimeout when it has not ended after ``timeout`` seconds; it goes on.
         """
-        patience = None if timeout is None else seconds(timeout, "timeout")
+        patience = seconds_or_none(timeout, "timeout")
         if not self.is_in_progress:
             return
         try:

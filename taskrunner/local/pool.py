@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 
 from ..errors import PoolStopped, TaskInProgress, TaskOptionError, TaskTimeout, UsageError
-from ..options import Seconds, seconds, whole
+from ..options import Seconds, seconds_or_none, whole
 from ..shield import to_the_end
 from .group import Group
 from .hooks import StateHooks
@@ -175,7 +175,7 @@ class WorkerPool:
         Raises TaskTimeout when that takes longer than ``timeout`` seconds; the tasks go on. Raises UsageError when the
         function of one of its own tasks calls it: it would wait for itself.
         """
-        patience = None if timeout is None else seconds(timeout, "timeout")
+        patience = seconds_or_none(timeout, "timeout")
         task = self._own_task()
         if task is not None:
             raise UsageError(f"local task {task.id!r} would wait for itself: it is one of those of the pool")
@@ -195,7 +195,7 @@ class WorkerPool:
         itself. Raises TaskTimeout after ``timeout`` seconds; the pool is stopped all the same, and also when the caller
         is cancelled.
         """
-        patience = None if timeout is None else seconds(timeout, "timeout")
+        patience = seconds_or_none(timeout, "timeout")
         self._close(cancel)
         if self._own_task() is None:
             await self.wait(patience)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from types import TracebackType
 
 from ..errors import LimitReached, UsageError
-from ..options import Seconds, seconds, whole
+from ..options import Seconds, seconds_or_none, whole
 from .waiters import resolve
 
 
@@ -64,7 +64,7 @@ class Semaphore:
         False: the time was over, or ``turn_away`` was called; no slot was taken, and neither when the caller is
         cancelled while it waits. Raises TaskOptionError for a timeout that can't be.
         """
-        patience = None if timeout is None else seconds(timeout, "timeout")
+        patience = seconds_or_none(timeout, "timeout")
         if self.try_acquire():
             return True
         if patience == 0:
