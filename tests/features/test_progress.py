@@ -14,11 +14,9 @@ import redis.asyncio
 
 from taskrunner import (
     Backoff,
-    Job,
     JobContext,
     JobFailed,
     JobProgress,
-    JobStatus,
     Snooze,
     TaskOptionError,
     TaskRunner,
@@ -26,24 +24,15 @@ from taskrunner import (
     current_job,
 )
 from taskrunner import progress as module
-from taskrunner.errors import RedisUnavailable
 from taskrunner.store import progress as store_progress
 from taskrunner.store.keys import Keyspace, PartitionKeys
 from tests.features import process_tasks
+from tests.features.reports import amounts, of
 from tests.waiting import eventually
 
 MakeRunner = Callable[..., TaskRunner]
 end_in_dead_letters = pytest.mark.leaves("dead")
 AT_ONCE = Backoff.constant(0)
-
-
-async def of(job: Job[Any]) -> JobProgress | None:
-    return (await job.info()).progress
-
-
-async def amounts(job: Job[Any]) -> tuple[float, float | None, str | None] | None:
-    found = await of(job)
-    return None if found is None else (found.done, found.total, found.message)
 
 
 async def test_the_last_report_is_seen_from_outside_while_the_job_works_and_afterwards(runner: TaskRunner) -> None:
@@ -359,106 +348,3 @@ async def test_a_process_can_not_tell_and_hears_why(runner: TaskRunner) -> None:
         with pytest.raises(JobFailed, match="no way to the server") as failed:
             await (await tell.dispatch()).result(timeout=30)
     assert failed.value.error_type == UsageError.__name__
-
-
-async def test_a_run_that_has_lost_its_job_does_not_replace_what_the_new_owner_told(
-    make_runner: MakeRunner, redis_client: redis.asyncio.Redis, keys: PartitionKeys
-) -> None:
-    runner = make_runner(reservation_timeout=1)
-    lost, told, late = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    @runner.task
-    async def work(ctx: JobContext) -> None:
-        if ctx.deliveries > 1:
-            await ctx.progress(2)
-            told.set()
-            await late.wait()
-            return
-        try:
-            lost.set()
-            await asyncio.sleep(600)
-        finally:
-            await told.wait()
-            await ctx.progress(1)
-            late.set()
-
-    async with runner.start():
-        job = await work.dispatch()
-        await lost.wait()
-        name = keys.queue("default").stream
-        [entry] = await redis_client.xpending_range(name, "taskrunner", "-", "+", 1)
-        await redis_client.xclaim(name, "taskrunner", "somebody-else", 0, [entry["message_id"]])
-        await job.result(timeout=20)
-        assert await amounts(job) == (2, None, None)
-
-
-async def test_of_a_job_that_was_deleted_no_report_is_left(
-    runner: TaskRunner, redis_client: redis.asyncio.Redis, namespace: str
-) -> None:
-    deleted, ended = asyncio.Event(), asyncio.Event()
-
-    @runner.task
-    async def work(ctx: JobContext) -> None:
-        await ctx.progress(1)
-        try:
-            await asyncio.sleep(600)
-        finally:
-            await deleted.wait()
-            await ctx.progress(2)
-            ended.set()
-
-    async with runner.start():
-        job = await work.dispatch()
-        await eventually(lambda: amounts(job))
-        assert await runner.delete(job.id)
-        deleted.set()
-        await asyncio.wait_for(ended.wait(), 20)
-    assert [key async for key in redis_client.scan_iter(match=f"*{namespace}*progress:*")] == []
-
-
-async def test_a_job_goes_on_and_ends_while_no_report_can_be_written(
-    runner: TaskRunner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def write(*_: Any) -> None:
-        raise RedisUnavailable("gone")
-
-    monkeypatch.setattr(store_progress, "write", write)
-
-    @runner.task
-    async def work(ctx: JobContext) -> str:
-        for n in range(10):
-            await ctx.progress(n)
-        return "done"
-
-    async with runner.start():
-        job = await work.dispatch()
-        assert await job.result(timeout=20) == "done"
-        assert await of(job) is None
-    assert "could not be written, trying again: gone" in caplog.text
-
-
-async def test_a_report_that_could_not_be_written_is_written_when_it_can_be(
-    runner: TaskRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original, failures, go = store_progress.write, 0, asyncio.Event()
-
-    async def write(*arguments: Any) -> None:
-        nonlocal failures
-        if failures < 3:
-            failures += 1
-            raise RedisUnavailable("gone")
-        await original(*arguments)
-
-    monkeypatch.setattr(store_progress, "write", write)
-
-    @runner.task
-    async def work(ctx: JobContext) -> None:
-        await ctx.progress(1)
-        await go.wait()
-
-    async with runner.start():
-        job = await work.dispatch()
-        await eventually(lambda: amounts(job))
-        assert (failures, await job.status()) == (3, JobStatus.RUNNING)
-        go.set()
-        await job.result(timeout=20)

@@ -155,7 +155,7 @@ MUTANTS = (
         SCRIPTS + "cancel.lua",
         "if past then return past end",
         "",
-        ("tests/store/test_cancel_script.py",),
+        ("tests/store/test_cancel_script_races.py",),
     ),
     Mutant(
         "cancelled-in-the-wrong-place",
@@ -163,7 +163,7 @@ MUTANTS = (
         SCRIPTS + "_cancel.lua",
         "if name ~= queue.name then return nil, name end",
         "if name ~= queue.name then return nil end",
-        ("tests/store/test_cancel_script.py",),
+        ("tests/store/test_cancel_script_races.py",),
     ),
     Mutant(
         "purged-under-its-worker",

@@ -11,6 +11,7 @@ from taskrunner.envelope import Extra, Lease
 from taskrunner.outcome import Again, Failure
 from taskrunner.store.cancellation import Removed
 from taskrunner.store.keys import PERMANENT
+from taskrunner.store.wire import Ended
 from tests.store.conftest import Place
 
 HOLD = Lease("digest", hold=True)
@@ -80,6 +81,12 @@ async def delete(place: Place, id: str = "job") -> Removed | None:
 
 async def purge(place: Place, queue: str = "default") -> int:
     return await (await place.store()).cancellation.purge(queue, PATIENCE)
+
+
+async def record(place: Place, id: str = "job") -> Ended:
+    seen = await (await place.store()).inspection.look(place.keys, id)
+    assert isinstance(seen, Ended)
+    return seen
 
 
 async def left(place: Place) -> dict[str, Any]:
