@@ -196,7 +196,6 @@ async def test_stay_goes_on_until_ctrl_c_and_leaves_nothing_behind(program: Call
 
 @pytest.mark.slow
 @pytest.mark.crash
-@pytest.mark.timeout(120)
 async def test_the_demo_runs_to_its_end_and_all_checks_hold(command: Callable[..., Command]) -> None:
     demo = command("demo")
     assert await demo.ended(deadline=110) == 0, "\n".join(demo.out + demo.err)

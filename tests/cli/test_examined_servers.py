@@ -193,7 +193,6 @@ async def test_a_user_who_may_do_next_to_nothing_is_told_and_crashes_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_each_node_of_a_cluster_is_examined_and_repaired(
     tmp_path: Path, make_runner: MakeRunner, namespace: str
 ) -> None:
@@ -219,7 +218,6 @@ async def test_each_node_of_a_cluster_is_examined_and_repaired(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_behind_sentinels_the_primary_is_examined(tmp_path: Path, make_runner: MakeRunner) -> None:
     async with Sentinels(tmp_path / "sentinels") as sentinels:
         runner = make_runner(sentinels.url)

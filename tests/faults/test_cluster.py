@@ -20,7 +20,7 @@ from tests.faults.workshop import Fleet
 from tests.servers import Cluster, Node
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 PARTITIONS = 3
 RECOVERY = 40.0

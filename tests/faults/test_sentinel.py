@@ -16,7 +16,7 @@ from tests.faults.workshop import Fleet
 from tests.servers import Sentinels
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 DOWN_AFTER = 1.0
 RECOVERY = 20 * DOWN_AFTER

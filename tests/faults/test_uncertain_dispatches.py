@@ -224,7 +224,6 @@ async def test_what_is_called_on_a_connection_that_the_server_has_closed_was_nev
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_ten_kills_of_a_server_that_syncs_always_cost_no_confirmed_dispatch(
     tmp_path: Path, make_fleet: Callable[..., Fleet]
 ) -> None:
@@ -244,7 +243,6 @@ async def test_ten_kills_of_a_server_that_syncs_always_cost_no_confirmed_dispatc
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_a_failover_costs_no_replicated_dispatch_and_others_are_not_promised_more(
     tmp_path: Path, make_fleet: Callable[..., Fleet]
 ) -> None:
@@ -261,7 +259,6 @@ async def test_a_failover_costs_no_replicated_dispatch_and_others_are_not_promis
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_on_a_cluster_each_partition_has_its_confirmation_from_the_node_that_has_it(
     tmp_path: Path, make_runner: Callable[..., TaskRunner]
 ) -> None:

@@ -58,7 +58,6 @@ async def steal(client: redis.asyncio.Redis, fleet: Fleet) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("what", ["all run", "one is cancelled", "the group is cancelled", "one fails"])
 async def test_a_groups_callback_comes_exactly_once_under_duplicates_and_kills(
     what: str, fleet: Fleet, client: redis.asyncio.Redis
