@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from importlib import resources
 from pathlib import Path
@@ -194,19 +195,22 @@ async def test_heartbeats_are_per_batch_and_not_per_job(make: Callable[..., Task
         busy = await account.sent()
         release.set()
     # Four heartbeats in either time, and eight looks for silent workers; with slots that are full nothing is fetched.
-    assert 0 < sum(busy.values()) < sum(idle.values()) + 5, (idle, busy)
+    # One each for the jobs would be hundreds; a busy machine may wait longer than it was told to, and see some more.
+    assert 0 < sum(busy.values()) < sum(idle.values()) + 20, (idle, busy)
 
 
 async def test_an_idle_worker_sends_a_handful_of_commands(make: Callable[..., TaskRunner], account: Account) -> None:
     runner = make()
     async with runner.start():
         await eventually(lambda: runner.ready)
+        began = time.monotonic()
         await account.open()
         await asyncio.sleep(3)
         sent = await account.sent()
+        took = time.monotonic() - began
     # In 3 s: a fetch that waits 2 s on the server, once or twice; a look for silent workers, for due jobs, for what
     # workflows have left over, and for lost parts of them; and a script whose text the server has to be told first.
-    assert sum(sent.values()) < 16, sent
+    assert sum(sent.values()) < 16 * took / 3, sent
 
 
 @pytest.mark.leaves("schedules", "ticks", "fired")

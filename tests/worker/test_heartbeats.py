@@ -18,6 +18,9 @@ from taskrunner.worker.keeper import Keeper
 from tests.waiting import eventually
 from tests.worker.hand import RESERVATION
 
+HOUR = 3_600_000
+"""ms"""
+
 
 async def test_a_heartbeat_keeps_a_job_from_being_taken(make_hand: Any, noop: Any) -> None:
     mine, thief = await make_hand("mine"), await make_hand("thief")
@@ -69,11 +72,12 @@ async def test_a_heartbeat_finds_the_lost_ones_and_renews_the_others(
     held = await mine.fetch()
     assert len(held) == count
     lost = held[count // 2 : count // 2 + 1]
+    entries = [one.entry_id for one in held]
+    await redis_client.xclaim(mine.stream, "taskrunner", "mine", 0, entries, idle=HOUR, justid=True)
     await redis_client.xclaim(mine.stream, "taskrunner", "thief", 0, [lost[0].entry_id])
-    await asyncio.sleep(0.05)
     assert mine.beat(*held) == lost
     rows = await redis_client.xpending_range(mine.stream, "taskrunner", "-", "+", count)
-    renewed = {row["message_id"]: row["time_since_delivered"] < 50 for row in rows if row["consumer"] == b"mine"}
+    renewed = {row["message_id"]: row["time_since_delivered"] < HOUR for row in rows if row["consumer"] == b"mine"}
     assert renewed == {one.entry_id: True for one in held if one not in lost}
     assert {row["times_delivered"] for row in rows if row["consumer"] == b"mine"} <= {1}
     await mine.settle(*held)
