@@ -147,9 +147,10 @@ async def test_without_a_result_it_runs_again_too(runner: TaskRunner, fault: Fau
 async def test_one_whose_end_is_past_has_no_end_any_more(runner: TaskRunner, fault: Fault) -> None:
     task = runner.task(name="work", max_retry=0)(fault.work)
     async with runner.start():
-        job = await task.with_options(expires=1.0).dispatch(1)
+        await eventually(lambda: runner.ready)
+        job = await task.with_options(expires=2.0).dispatch(1)
         await died([job])
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(2.0)
     fault.there = False
     again = await runner.dead_letters.retry(job.id)
     async with runner.start():

@@ -55,6 +55,7 @@ async def test_a_job_that_started_in_time_is_not_cut_short(runner: TaskRunner) -
         return "done"
 
     async with runner.start():
+        await eventually(lambda: runner.ready)
         assert await (await work.dispatch()).result(timeout=10) == "done"
 
 
@@ -67,6 +68,7 @@ async def test_a_retry_is_held_to_the_instant_of_the_dispatch(runner: TaskRunner
         raise ValueError
 
     async with runner.start():
+        await eventually(lambda: runner.ready)
         job = await work.dispatch()
         with pytest.raises(JobExpired):
             await job.result(timeout=10)
@@ -108,14 +110,15 @@ async def test_jobs_that_expire_in_the_instants_of_their_start_their_promotion_a
 async def test_a_job_that_expires_in_its_backoff_ends_when_its_turn_comes(runner: TaskRunner) -> None:
     runs = 0
 
-    @runner.task(unique=True, max_retry=3, backoff=Backoff.constant(1.2))
+    @runner.task(unique=True, max_retry=3, backoff=Backoff.constant(2.2))
     async def work() -> None:
         nonlocal runs
         runs += 1
         raise ValueError
 
     async with runner.start():
-        job = await work.with_options(expires=1.0).dispatch()
+        await eventually(lambda: runner.ready)
+        job = await work.with_options(expires=2.0).dispatch()
         with pytest.raises(JobExpired):
             await job.result(timeout=20)
         assert runs == 1
