@@ -62,4 +62,20 @@ MUTANTS = (
         "pcall_('LREM', ARGV[4] .. list .. row[3], 0, '1')",
         ("tests/features/test_delete_result.py",),
     ),
+    Mutant(
+        "refusal-taken-for-nothing",
+        "what a busy server has no time to tell of jobs is taken for jobs of which nothing is known",
+        "taskrunner/store/links.py",
+        "return [None if _is_foreign(reply) else _sound(reply) for reply in replies]",
+        "return [None if isinstance(reply, theirs.ResponseError) else reply for reply in replies]",
+        ("tests/store/test_links.py", "tests/store/test_glance.py"),
+    ),
+    Mutant(
+        "foreign-data-stops-everything",
+        "one key that is a stranger's keeps whoever looks at many from all of them",
+        "taskrunner/store/links.py",
+        "return [None if _is_foreign(reply) else _sound(reply) for reply in replies]",
+        "return [_sound(reply) for reply in replies]",
+        ("tests/store/test_links.py",),
+    ),
 )
