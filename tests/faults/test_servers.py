@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import threading
@@ -14,7 +15,7 @@ import pytest
 import redis.asyncio
 
 from tests.programs import Program
-from tests.servers import KINDS, Cluster, Sentinels, Server, Unavailable, missing, obtain
+from tests.servers import KINDS, Cluster, Sentinels, Server, Unavailable, free_port, missing, obtain
 from tests.servers.binaries import cached
 from tests.waiting import eventually
 
@@ -167,3 +168,24 @@ async def test_sentinels_replace_a_killed_primary_which_comes_back_as_the_replic
         await killed.start()
         await sentinels.followed()
         assert (await sentinels.replica.command("ROLE"))[0] == b"slave"
+
+
+async def test_no_two_processes_have_the_same_port(program: Callable[..., Program]) -> None:
+    state = random.getstate()
+    random.seed(1)
+    try:
+        ours = {free_port(bus=bool(n % 2)) for n in range(20)}
+    finally:
+        random.setstate(state)
+    other = program(
+        """
+        import random
+        from tests.servers import free_port
+
+        random.seed(1)  # it tries the same ones, in the same order
+        print(*{free_port(bus=bool(n % 2)) for n in range(20)})
+        """
+    )
+    theirs = {int(port) for port in (await other.line()).split()}
+    assert len(ours) == len(theirs) == 20
+    assert not ours & theirs

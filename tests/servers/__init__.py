@@ -6,8 +6,9 @@
 
 from tests.servers.binaries import KINDS, Unavailable, chosen_kind, obtain
 from tests.servers.cluster import Cluster, Node
+from tests.servers.ports import free_port
 from tests.servers.sentinels import Sentinels
-from tests.servers.server import Server, free_port
+from tests.servers.server import Server
 from tests.servers.shared import in_ci, missing, shared_server
 
 __all__ = [

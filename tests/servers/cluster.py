@@ -11,7 +11,8 @@ from typing import Any, Self
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from tests.servers.server import Server, free_port
+from tests.servers.ports import free_port
+from tests.servers.server import Server
 from tests.waiting import eventually
 
 SLOTS = 16_384

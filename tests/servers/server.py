@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tests.servers.binaries import Binary, chosen_kind, obtain
+from tests.servers.ports import free_port
 
 DEADLINE = 20.0
 """Seconds for a start, which takes 50 ms."""
@@ -26,26 +26,6 @@ DEADLINE = 20.0
 # Kills the server when our end of its standard input closes, however we end. A server is in a session of its own, so
 # that Ctrl-C reaches the tests and not the servers under them.
 WATCH = 'read -r nothing; kill -9 "$1"'
-
-
-def free_port(*, bus: bool = False) -> int:
-    """A port that nothing listens on, from outside the range that clients' own ends are taken from (32768 on Linux):
-    while a server is down, nobody else must get its port by chance. With ``bus``, the port 10000 above it is free too:
-    there the nodes of a cluster talk to each other."""
-    while True:
-        port = random.randint(10_000, 20_000) if bus else random.randint(20_000, 32_000)
-        if _is_free(port) and not (bus and not _is_free(port + 10_000)):
-            return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 class Server:
