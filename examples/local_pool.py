@@ -60,7 +60,7 @@ async def all_or_none() -> None:
         try:
             await pool.submit_group([long, LocalTask(refuse)])
         except PermissionError as error:
-            print(f"group: {error}; {long.id} is {long.state.name.lower()}")
+            print(f"group: {error}; {long.id} is {long.state}")
 
 
 async def limits() -> None:

@@ -196,7 +196,7 @@ class Lifecycle(Generic[R]):
         """
         if self._ending is None:
             todo = "await it" if self.is_in_progress else "start() it first, or submit it to a pool"
-            raise UsageError(f"local task {self.id!r} has no result: it is {self._state.name.lower()}; {todo}")
+            raise UsageError(f"local task {self.id!r} has no result: it is {self._state}; {todo}")
         return self._ending.result()
 
     def __await__(self) -> Generator[Any, Any, R]:

@@ -28,3 +28,10 @@ class TaskState(IntEnum):
     """Its function has raised an error, or was cancelled because it took too long, and there is no further attempt."""
     CANCELED = 5
     """It was cancelled, and its function, if it had begun, has ended."""
+
+    def __str__(self) -> str:
+        """Its name, for messages and logs, as with a ``JobStatus``: "pending"."""
+        return self.name.lower()
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)

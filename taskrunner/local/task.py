@@ -149,8 +149,7 @@ class LocalTask(Lifecycle[R]):
     def refuse_if_in_progress(self) -> None:
         """Raises TaskInProgress."""
         if self.is_in_progress:
-            doing = self._state.name.lower()
-            raise TaskInProgress(f"local task {self.id!r} is {doing}; it can be started again when it has ended")
+            raise TaskInProgress(f"local task {self.id!r} is {self._state}; it can be started again when it has ended")
 
     def launch(self, observer: Observer | None) -> None:
         """``start``, for pools."""
@@ -207,7 +206,7 @@ class LocalTask(Lifecycle[R]):
         Raises UsageError when the task is not in progress.
         """
         if not self.is_in_progress:
-            raise UsageError(f"local task {self.id!r} is {self._state.name.lower()}: only its function can report")
+            raise UsageError(f"local task {self.id!r} is {self._state}: only its function can report")
         if not self._passed_on(self.report, value):
             if self._observer is not None:
                 self._observer.reported(self, value)

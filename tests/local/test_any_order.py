@@ -83,7 +83,7 @@ class OneTask(RuleBasedStateMachine):
 
     def become(self, state: TaskState, *more: str) -> None:
         self.state = state
-        self.expected.append((state.name.lower(), *more))
+        self.expected.append((str(state), *more))
 
     def end(self, state: TaskState, ending: Any) -> None:
         self.become(state, *([ending[-1].__name__] if state is FAILED else []))

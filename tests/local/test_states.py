@@ -25,6 +25,12 @@ def test_the_states_are_numbered_in_their_order() -> None:
     ]
 
 
+def test_a_state_shows_itself_by_its_name() -> None:
+    assert [f"{state}" for state in TaskState] == [str(state) for state in TaskState]
+    assert [*map(str, TaskState)] == ["created", "pending", "started", "done", "failed", "canceled"]
+    assert f"{DONE:>6}|{DONE!r}" == "  done|<TaskState.DONE: 3>"
+
+
 async def test_a_new_task_is_created_and_nothing_has_run() -> None:
     held = Held()
     task = LocalTask(held)
