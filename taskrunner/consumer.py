@@ -26,6 +26,7 @@ from .session import Session
 from .store.deployment import Deployment
 from .store.heart import Heart
 from .task import Task
+from .worker.runs import is_safe
 from .worker.worker import Worker, WorkerOptions
 from .workflow_follow_up import WorkflowFollowUps
 
@@ -130,7 +131,7 @@ class Consumer:
         home = self._home
         options = features.arrived(task.options, sent) if sent else None
         loads = home.settings.serializer.loads
-        roles = (self._saved, self._reports, self._predecessors.recall, self._follow_ups.prepared)
+        roles = (self._saved, self._reports, self._predecessors.recall, self._lapsed, self._follow_ups.prepared)
         surroundings = Surroundings(home, home.state, task.options["max_retry"], loads, *roles)
         return task.recipe(home.hooks, surroundings, self._processes, options)
 
@@ -146,6 +147,9 @@ class Consumer:
         if recipe is None:
             recipe = self._recipes[task.name] = self._compile(task)
         return recipe
+
+    def _lapsed(self, delivery: Delivery) -> bool:
+        return delivery.seated and not is_safe(delivery, self._home.settings.reservation_timeout)
 
     async def _bury(self, arrival: Arrival, failed: Failed) -> None:
         settings = self._home.settings

@@ -48,6 +48,8 @@ class Surroundings:
     reporter: Reporter | None = None
     recall: Callable[[Delivery], Awaitable[None]] | None = None
     """Reads what the jobs came to that this one follows, where that has not come along with it."""
+    lapsed: Callable[[Delivery], bool] | None = None
+    """Whether the reservation of a job that holds seats may be over, so that its function must not be called."""
     follow_ups: Callable[[Any], Any] | None = None
     """Makes the dispatch of a workflow ready that is a callback of the task; see follow_ups.py."""
 

@@ -92,6 +92,10 @@ class PackingError(Exception):
         self.reason = reason
 
 
+class Lapsed(Exception):
+    """A run that holds seats was held up before its function was called, for so long that others may have them."""
+
+
 @dataclass(slots=True)
 class Recipe:
     """A task as the worker sees it: compiled once, so that a run looks nothing up.

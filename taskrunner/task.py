@@ -13,7 +13,7 @@ from .context import JobContext, Reporter, Surroundings, current
 from .durability import Durability
 from .envelope import Delivery, Dispatchable, Draft, Extra
 from .errors import PayloadError, TaskOptionError
-from .feature import Call, PackingError, Recipe
+from .feature import Call, Lapsed, PackingError, Recipe
 from .features.pools import PROCESS
 from .features.retries import policy
 from .follow_ups import FollowUp, Prepare, prepared
@@ -237,11 +237,16 @@ class Task(Generic[P, R]):
         assert signature is not None
         # Another process makes the context anew, of what can travel.
         takes_context = signature.takes_context and self.options["pool"] != PROCESS
-        typed, name, recall = bool(signature.converters), self.name, surroundings.recall
+        typed, name = bool(signature.converters), self.name
+        recall, lapsed = surroundings.recall, surroundings.lapsed
 
         async def invoke(delivery: Delivery) -> Any:
             if Extra.PRECEDING in delivery.envelope.extras and not delivery.envelope.previous and recall is not None:
                 await recall(delivery)
+            # Hooks, a process that is waited for, and predecessors take their time, and the process may have stood
+            # still: the warden can't be sooner than what comes here first.
+            if delivery.grant and lapsed is not None and lapsed(delivery):
+                raise Lapsed
             context = JobContext(delivery, surroundings)
             token = current.set(context)
             try:

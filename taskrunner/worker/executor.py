@@ -13,11 +13,11 @@ from typing import NoReturn
 
 from ..envelope import FOLLOWED, KEPT, Arrival, Delivery, Extra, Unreadable
 from ..errors import Signal
-from ..feature import PackingError, Recipe
+from ..feature import Lapsed, PackingError, Recipe
 from ..outcome import Again, Expired, Failed, Failure, Outcome, Released, Settlement, Succeeded, describe
 from ..priority import queue_of
 from .inventory import Inventory
-from .runs import CANCELLED, SAFE, Cut, Slot, cancel, is_running, is_safe
+from .runs import CANCELLED, SAFE, UNSAFE, Cut, Slot, cancel, is_running, is_safe
 
 log = logging.getLogger("taskrunner.worker")
 
@@ -266,6 +266,8 @@ class Executor:
             elif cut is not None and not said:
                 self._uncut(slot)
                 return cut.outcome
+            elif isinstance(error, Lapsed):
+                return UNSAFE.outcome
             elif self._closing:
                 raise
             else:

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from taskrunner import JobStatus
+from taskrunner import JobContext, JobEvent, JobStatus, RedisUnavailable, TaskRunner
+from taskrunner.store.heart import Heart
 from tests.faults.workshop import Fleet, Line
 from tests.programs import Program
 from tests.servers import Server
@@ -111,6 +113,37 @@ async def test_a_run_that_was_frozen_for_too_long_is_cut_when_it_wakes_and_its_f
     await next_one.wait(30)
     living.signal(signal.SIGTERM)
     await living.ended()
+
+
+async def test_a_run_that_was_held_up_before_it_began_until_its_lock_may_be_another_ones_does_not_begin(
+    make_runner: Callable[..., TaskRunner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, told, began = make_runner(reservation_timeout=1), list[str](), list[str]()
+    beat = Heart.beat
+
+    def beat_unless_it_is_held_up(self: Heart, *arguments: Any) -> Any:
+        if told and not began:
+            raise RedisUnavailable("no answer")
+        return beat(self, *arguments)
+
+    monkeypatch.setattr(Heart, "beat", beat_unless_it_is_held_up)
+
+    @runner.on_start
+    def stand_still(event: JobEvent) -> None:
+        told.append(event.job_id)
+        if len(told) == 1:
+            time.sleep(0.9)  # the event loop too: nobody sees that it is too late before the function is called
+
+    @runner.task(lock_key="one", max_retry=0)
+    async def work(ctx: JobContext) -> None:
+        began.append(ctx.job_id)
+
+    async with runner.start():
+        job = await work.dispatch()
+        await job.result(20)
+        assert (await job.info()).attempts == 1
+    assert began == [job.id]
+    assert len(told) > 1, "the first time it was about to, and went back"
 
 
 async def test_without_a_server_runs_that_hold_a_lock_are_cut_in_time_and_the_others_go_on(

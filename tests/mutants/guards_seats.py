@@ -297,4 +297,12 @@ MUTANTS = (
         "                pass\n",
         ("tests/worker/test_overlap.py",),
     ),
+    Mutant(
+        "begun-too-late",
+        "a run that was held up before its function was called begins though its lock may be another one's",
+        "taskrunner/task.py",
+        "                raise Lapsed\n",
+        "                pass\n",
+        ("tests/faults/test_lost_seats.py",),
+    ),
 )
