@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from . import features, hooks
@@ -26,7 +27,7 @@ from .session import Session
 from .store.deployment import Deployment
 from .store.heart import Heart
 from .task import Task
-from .worker.runs import is_safe
+from .worker.runs import has_lapsed
 from .worker.worker import Worker, WorkerOptions
 from .workflow_follow_up import WorkflowFollowUps
 
@@ -131,8 +132,17 @@ class Consumer:
         home = self._home
         options = features.arrived(task.options, sent) if sent else None
         loads = home.settings.serializer.loads
-        roles = (self._saved, self._reports, self._predecessors.recall, self._lapsed, self._follow_ups.prepared)
-        surroundings = Surroundings(home, home.state, task.options["max_retry"], loads, *roles)
+        surroundings = Surroundings(
+            home,
+            home.state,
+            task.options["max_retry"],
+            loads,
+            self._saved,
+            self._reports,
+            self._predecessors.recall,
+            partial(has_lapsed, reservation=home.settings.reservation_timeout),
+            self._follow_ups.prepared,
+        )
         return task.recipe(home.hooks, surroundings, self._processes, options)
 
     def _lookup(self, delivery: Delivery) -> Recipe | None:
@@ -147,9 +157,6 @@ class Consumer:
         if recipe is None:
             recipe = self._recipes[task.name] = self._compile(task)
         return recipe
-
-    def _lapsed(self, delivery: Delivery) -> bool:
-        return delivery.seated and not is_safe(delivery, self._home.settings.reservation_timeout)
 
     async def _bury(self, arrival: Arrival, failed: Failed) -> None:
         settings = self._home.settings

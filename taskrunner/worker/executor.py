@@ -17,7 +17,7 @@ from ..feature import Lapsed, PackingError, Recipe
 from ..outcome import Again, Expired, Failed, Failure, Outcome, Released, Settlement, Succeeded, describe
 from ..priority import queue_of
 from .inventory import Inventory
-from .runs import CANCELLED, SAFE, UNSAFE, Cut, Slot, cancel, is_running, is_safe
+from .runs import CANCELLED, SAFE, UNSAFE, Cut, Slot, cancel, has_lapsed, is_running
 
 log = logging.getLogger("taskrunner.worker")
 
@@ -214,7 +214,7 @@ class Executor:
             if isinstance(outcome, Failed) and arrival.raw:
                 await self._tell_buried(arrival, outcome)
             return outcome, None
-        if arrival.seated and not is_safe(arrival, self._reservation):
+        if has_lapsed(arrival, self._reservation):
             return Released(), None
         crashes = arrival.envelope.extras.get(Extra.DELIVERIES, 0)
         if arrival.deliveries + crashes > self._max_deliveries:

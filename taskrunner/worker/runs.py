@@ -57,8 +57,10 @@ def is_running(slot: Slot) -> bool:
         return False
 
 
-def is_safe(delivery: Delivery, reservation: float) -> bool:
-    """Whether the reservation of a job that holds seats is not over, and won't be before somebody looks again."""
+def has_lapsed(delivery: Delivery, reservation: float) -> bool:
+    """Whether a job holds seats, and its reservation is over, or may be before somebody looks again."""
+    if not delivery.seated:
+        return False
     own = delivery.envelope.extras.get(Extra.RESERVATION)
     limit = SAFE * (own / 1000 if own else reservation)
-    return time.monotonic() - delivery.fetched_at <= limit
+    return time.monotonic() - delivery.fetched_at > limit

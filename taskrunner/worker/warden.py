@@ -19,7 +19,7 @@ from ..envelope import Arrival, Delivery, Extra
 from ..store.store import BATCH, Store
 from .executor import Executor
 from .inventory import Inventory
-from .runs import UNSAFE, is_safe
+from .runs import UNSAFE, has_lapsed
 
 log = logging.getLogger("taskrunner.worker")
 
@@ -43,9 +43,7 @@ class Warden:
         while True:
             await asyncio.sleep(self._pause)
             unsafe = [
-                one
-                for one in self._executor.running()
-                if isinstance(one, Delivery) and one.seated and not is_safe(one, reservation)
+                one for one in self._executor.running() if isinstance(one, Delivery) and has_lapsed(one, reservation)
             ]
             cut = self._executor.interrupt(unsafe, UNSAFE) if unsafe else 0
             if cut:

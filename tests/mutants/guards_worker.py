@@ -152,9 +152,9 @@ MUTANTS = (
     Mutant(
         "plain-runs-cut",
         "an outage longer than a reservation kills all that runs",
-        "taskrunner/worker/warden.py",
-        "one.seated and not is_safe(one, reservation)",
-        "not is_safe(one, reservation)",
+        "taskrunner/worker/runs.py",
+        "if not delivery.seated:",
+        "if False:",
         ("tests/worker/test_warden.py",),
     ),
     Mutant(
