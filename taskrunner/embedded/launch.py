@@ -53,9 +53,15 @@ def start_watched(launch: Launch, *, alive: int) -> None:
 
 
 def _arguments(launch: Launch) -> list[str]:
+    # The server takes its files away as it ends. If somebody has moved or removed the directory meanwhile, another
+    # server's may stand at the same path: so they are named from where the server is, and that is in its data. Lists of
+    # processes show the path nevertheless.
+    near, name = os.path.split(launch.socket)
+    socket_file = f"../{name}" if near == str(launch.directory) else launch.socket
     return [
         *("--port", "0"),
-        *("--unixsocket", launch.socket),
+        *("--unixsocket", socket_file),
+        *("--proc-title-template", "{title} " + launch.socket.replace("{", "{{")),
         *("--daemonize", "no"),
         *("--dir", "data"),
         *("--pidfile", "../server.pid"),

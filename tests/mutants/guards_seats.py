@@ -166,6 +166,14 @@ MUTANTS = (
         ("tests/store/test_lines_audit.py",),
     ),
     Mutant(
+        "judged-by-a-stale-record",
+        "the audit lets a job go on, and ends it in the same page by the record that it had before",
+        SCRIPTS + "audit.lua",
+        "local record = call('HGET', live, page[2][n])",
+        "local record = page[2][n + 1]",
+        ("tests/store/test_lines_audit.py",),
+    ),
+    Mutant(
         "debounced-one-orphaned",
         "a job that waits for its lock is failed because a later one has its unique key",
         SCRIPTS + "audit.lua",

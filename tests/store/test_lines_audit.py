@@ -132,6 +132,17 @@ async def test_when_a_place_in_line_is_deleted_the_job_gets_another_one(place: P
     assert sorted(await drain(place)) == ["a", "b", "c"]
 
 
+async def test_a_job_that_a_look_at_another_one_let_go_is_judged_by_how_it_is_now(place: Place) -> None:
+    await line(place)
+    record = await place.client.hget(place.keys.live, "b")
+    await place.client.hdel(place.keys.live, "b")
+    await place.client.hset(place.keys.live, "b", record)  # looked at behind "c", in the same page
+    await lose(place, "a")
+    found = await audit(place)
+    assert (found.readded, found.orphaned) == ({"b"}, set())
+    assert await drain(place) == ["b", "c"]
+
+
 async def test_the_rows_of_all_lanes_are_looked_at(place: Place) -> None:
     await send(place, *(needing(f"a{n}", lock()) for n in range(3)))
     await send(place, *(needing(f"x{n}", lock(), lane=LOW) for n in range(3)))

@@ -47,6 +47,21 @@ async def test_the_audit_ends_a_holder_whose_entry_is_gone_and_wakes_who_waited_
     assert (await dead(place, "a")).reason == "orphaned"
 
 
+async def test_who_goes_on_as_the_audit_ends_the_holder_is_not_ended_too(place: Place) -> None:
+    await send(place, latest(place, "a", 1, delay=100))
+    await end_grace(place)
+    await place.client.hset(place.keys.live, "a", "r default")  # it has run, and waits for its next run
+    await send(place, latest(place, "b", 2))
+    assert (await place.live())["b"] == "b default"
+    await place.client.zrem(place.names.due, "a")
+    auditor = (await place.store("two")).auditor(place.keys)
+    page = await auditor.page("mend", "live  0,0")  # as if its time was deleted right behind the pages of times
+    assert ([id for _, id in page.orphaned], page.cursor) == (["a"], "")
+    assert await place.live() == {"b": "q default"}
+    assert (await dead(place, "a")).reason == "orphaned"
+    await end(place, (await place.fetch())[0])
+
+
 async def test_the_audit_puts_a_place_back_that_somebody_deleted(place: Place) -> None:
     await parked_pair(place)
     await place.client.delete(place.keys.next("digest"))

@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -236,15 +237,30 @@ def test_a_server_in_an_endless_script_is_alive_but_does_not_outlive_its_users(w
         script.wait()
 
 
-def test_a_removed_folder_gets_a_new_server_and_the_old_one_ends(world: World) -> None:
+def remove(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def move(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+
+
+@pytest.mark.parametrize("away", [remove, move])
+def test_a_folder_that_is_gone_gets_a_new_server_which_outlives_the_end_of_the_old_one(
+    world: World, away: Callable[[Path], None]
+) -> None:
     user = world.start()
-    server = server_of(user.locate(world.url))
-    shutil.rmtree(world.home / "data")
-    assert server_of(user.locate(world.url)) != server
-    eventually(lambda: is_gone(server))
+    address = user.locate(world.url)
+    server = server_of(address)
+    away(world.home / "data")
+    assert user.locate(world.url) == address
+    eventually(lambda: is_gone(server))  # it takes its socket away as it ends, at a path where there is another one now
+    with client(address) as connection:
+        assert connection.ping()
+    assert server_of(address) != server
 
 
-@pytest.mark.parametrize("name", ["a b%20c#d?e é", "long" * 40])
+@pytest.mark.parametrize("name", ["a b%20c#d?e é", "{title} {{}", "long" * 40])
 def test_a_folder_may_have_any_name(world: World, name: str) -> None:
     url = f"embedded://{world.home}/{name}"
     first, second = world.start(), world.start()

@@ -344,7 +344,9 @@ function pages.live(_, from)
   for n = 2 * skip + 1, #page[2], 2 do
     if left <= 0 or bytes > MOST_BYTES then return scan .. ',' .. (n - 1) / 2 - removed end
     left = left - 1
-    judge(page[2][n], page[2][n + 1])
+    -- By its record as it is now: a job that was looked at before, in this very script, may have let this one go on.
+    local record = call('HGET', live, page[2][n])
+    if record then judge(page[2][n], record) end
   end
   return page[1] ~= '0' and page[1] .. ',0' or nil
 end
