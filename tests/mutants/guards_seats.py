@@ -171,7 +171,7 @@ MUTANTS = (
         SCRIPTS + "audit.lua",
         "local record = call('HGET', live, page[2][n])",
         "local record = page[2][n + 1]",
-        ("tests/store/test_lines_audit.py",),
+        ("tests/store/test_lines_audit.py", "tests/store/test_lines_audit_property.py"),
     ),
     Mutant(
         "debounced-one-orphaned",

@@ -89,6 +89,19 @@ async def end(place: Place, *deliveries: Delivery | Unreadable, how: Outcome = D
     return await store.settle(0, deliveries[0].queue, some, len(some), NO_LOAD, PATIENCE)
 
 
+async def lose(place: Place, id: str) -> None:
+    """As an eviction or an operator does it: entry, letter and live record of a job are gone."""
+    record = (await place.client.hget(place.keys.live, id)).decode().split()
+    if record[0] == "q":
+        stream = place.keys.queue(record[1]).stream
+        await place.client.xack(stream, "group", record[2])
+        await place.client.xdel(stream, record[2])
+    else:
+        await place.client.hdel(place.keys.queue(record[1]).letters, id)
+        await place.client.zrem(place.keys.prefix + "parked:" + record[1], id)
+    await place.client.hdel(place.keys.live, id)
+
+
 async def promote(place: Place, *lanes: str) -> int:
     """As if the time of all that waits for its time had come."""
     store, moved = await place.store(), 0

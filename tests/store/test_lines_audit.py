@@ -21,6 +21,7 @@ from tests.store.seating import (
     lease_of,
     limit,
     lock,
+    lose,
     names,
     needing,
     parked,
@@ -32,19 +33,6 @@ from tests.store.seating import (
 async def line(place: Place, need: str = lock(), ids: str = "abc") -> None:
     await send(place, *(needing(id, need) for id in ids))
     await end_grace(place)
-
-
-async def lose(place: Place, id: str) -> None:
-    """As an eviction or an operator does it: entry, letter and live record of a job are gone."""
-    record = (await place.client.hget(place.keys.live, id)).decode().split()
-    if record[0] == "q":
-        stream = place.keys.queue(record[1]).stream
-        await place.client.xack(stream, "group", record[2])
-        await place.client.xdel(stream, record[2])
-    else:
-        await place.client.hdel(place.keys.queue(record[1]).letters, id)
-        await place.client.zrem(place.keys.prefix + "parked:" + record[1], id)
-    await place.client.hdel(place.keys.live, id)
 
 
 @pytest.mark.parametrize("seats", [lock(), limit(1)])
