@@ -117,9 +117,12 @@ class Keeper:
         # What was fetched a moment ago needs no beat yet: the next one comes well within its reservation.
         held = [one for one in list(self._inventory.held) if began - one.fetched_at > self._beat / 2]
         lost = self._heart.beat(held, self._facts())
+        gone = set(lost)
         self.confirmed = began
         for one in held:
-            if one.seated:  # its run is cut when it was not renewed in time; for others the confirmed beat is enough
+            # Its run is cut when it was not renewed in time; for others the confirmed beat is enough. What is lost was
+            # not renewed: the loop hears of that later, and must not begin it meanwhile.
+            if one.seated and one not in gone:
                 one.fetched_at = began
         if lost:
             self._loop.call_soon_threadsafe(self._lost, lost)

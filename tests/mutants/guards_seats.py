@@ -306,6 +306,14 @@ MUTANTS = (
         ("tests/worker/test_overlap.py",),
     ),
     Mutant(
+        "lost-and-renewed",
+        "a job that another worker has taken counts as renewed until the event loop hears of it, and begins beside it",
+        "taskrunner/worker/keeper.py",
+        "one.seated and one not in gone:",
+        "one.seated:",
+        ("tests/worker/test_warden.py",),
+    ),
+    Mutant(
         "begun-too-late",
         "a run that was held up before its function was called begins though its lock may be another one's",
         "taskrunner/task.py",

@@ -160,25 +160,27 @@ class Heart:
 
     def beat(self, held: Sequence[Arrival], facts: Any) -> list[Arrival]:
         self.beats.append(set(held))
-        return []
+        return [one for one in held if isinstance(one, Delivery) and one.envelope.id == "lost"]
 
     def close(self) -> None: ...
 
 
 async def test_a_confirmed_beat_renews_what_was_in_it_and_nothing_else(room: Room) -> None:
     old, new, plain = job("old", fetched_ago=30), job("new", fetched_ago=1), job("plain", "", fetched_ago=30)
-    before = {one: one.fetched_at for one in (old, new, plain)}
+    lost, told = job("lost", fetched_ago=30), list[Arrival]()
+    before = {one: one.fetched_at for one in (old, new, plain, lost)}
     room.inventory.held.update(before)
     heart: Any = Heart()
-    keeper = Keeper(heart, room.inventory, dict, lambda lost: None, 10.0, 60.0)
+    keeper = Keeper(heart, room.inventory, dict, told.extend, 10.0, 60.0)
     keeper.start()
     try:
         await keeper.beat_now(20)
     finally:
         await keeper.stop()
-    assert heart.beats[-1] == {old, plain}
+    assert heart.beats[-1] == {old, plain, lost}
     assert old.fetched_at == keeper.confirmed
-    assert (new.fetched_at, plain.fetched_at) == (before[new], before[plain])
+    assert [one.fetched_at for one in (new, plain, lost)] == [before[one] for one in (new, plain, lost)]
+    assert set(told) == {lost}
 
 
 # -- no seat outlives its run ------------------------------------------------------------------------------------------
