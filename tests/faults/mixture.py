@@ -49,6 +49,7 @@ class Mixture:
         for task, count in (("quick", 5 * COUNT), ("flaky", 2 * COUNT), ("relay", COUNT)):
             figures = await self._fleet.figures(task)
             assert (figures.succeeded, figures.failed, figures.waiting) == (count, 0, 0), task
-        assert not await leftovers(client, self._fleet.namespace)
+        left = await leftovers(client, self._fleet.namespace)
+        assert not left, left
         unique = self._fleet.tasks.quick.with_options(unique=True, unique_key="key-0", delay=3600)
         assert not (await unique.dispatch(0)).deduplicated, "the key of a job that has ended was not given back"

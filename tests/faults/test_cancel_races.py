@@ -33,12 +33,7 @@ async def outcome(job: Job[object]) -> str:
 async def alone(fleet: Fleet, server: Server) -> None:
     """Waits until there is one worker left, and the dead have been tidied away."""
     async with server.client() as client:
-
-        async def tidied() -> bool:
-            consumers = await client.xinfo_consumers(fleet.stream, "taskrunner")
-            return len(consumers) == await client.zcard(fleet.keys.workers) == 1
-
-        await eventually(tidied)
+        await eventually(lambda: fleet.alone(client))
 
 
 async def check(fleet: Fleet, server: Server) -> None:

@@ -35,12 +35,6 @@ async def abandon(fleet: Fleet, client: redis.asyncio.Redis) -> None:
     assert await client.xreadgroup("taskrunner", "gone", {fleet.stream: ">"}, count=3)
 
 
-async def alone(fleet: Fleet, client: redis.asyncio.Redis) -> bool:
-    """Whether there is one worker left, and the dead have been tidied away."""
-    consumers = await client.xinfo_consumers(fleet.stream, "taskrunner")
-    return len(consumers) == await client.zcard(fleet.keys.workers) == 1
-
-
 def time_of(point: str) -> int:
     """Which time: not the first, for which little has been done yet, unless there may be no other."""
     return {"after_reclaim": 1, "before_beat": 3}.get(point, 2)
@@ -58,7 +52,7 @@ async def test_a_worker_that_dies_at_any_point_leaves_nothing_undone_and_nothing
         assert await victim.ended() == -signal.SIGKILL
         rescuer = await fleet.worker()
         await mixture.end()
-        await eventually(lambda: alone(fleet, client))
+        await eventually(lambda: fleet.alone(client))
         await fleet.end(rescuer)
         await mixture.check(client)
 
@@ -82,7 +76,7 @@ async def goes_on(fleet: Fleet, server: Server, point: str, spec: str) -> None:
         await abandon(fleet, client)
         worker = await worker_with(fleet, spec)
         await mixture.end()
-        await eventually(lambda: alone(fleet, client))
+        await eventually(lambda: fleet.alone(client))
         await fleet.end(worker)
         assert f"reached failpoint {point}" in fleet.log(worker)
         await mixture.check(client)

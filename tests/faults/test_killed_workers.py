@@ -67,9 +67,7 @@ async def test_a_killed_worker_is_tidied_away_by_the_others(fleet: Fleet, own_se
             await job.wait(20)
 
             async def alone() -> bool:
-                consumers = await client.xinfo_consumers(fleet.stream, "taskrunner")
-                facts = await client.hlen(fleet.keys.worker_facts)
-                return len(consumers) == 1 and await client.zcard(fleet.keys.workers) == 1 and facts == 1
+                return await client.hlen(fleet.keys.worker_facts) == 1 and await fleet.alone(client)
 
             await eventually(alone)
         assert not await leftovers(client, fleet.namespace)

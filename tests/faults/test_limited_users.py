@@ -77,11 +77,7 @@ async def test_the_jobs_of_a_killed_worker_are_taken_over_and_it_is_tidied_away(
     async with own_server.client() as client:
         async with limited.runner.start():
             assert await job.result(20) == os.getpid()
-
-            async def alone() -> bool:
-                return len(await client.xinfo_consumers(limited.stream, "taskrunner")) == 1
-
-            await eventually(alone)
+            await eventually(lambda: limited.alone(client))
         assert not await leftovers(client, limited.namespace)
 
 

@@ -230,6 +230,15 @@ class Fleet:
         summary = await client.xpending(self.stream, "taskrunner")
         return int(summary["pending"])
 
+    async def alone(self, client: redis.asyncio.Redis) -> bool:
+        """Whether one worker is left, and the dead have been tidied away from all streams."""
+        workers, consumers = set(await client.zrange(self.keys.workers, 0, -1)), set[bytes]()
+        async for stream in client.scan_iter(match=f"{self.keys.prefix}stream:*", count=1000):
+            for group in await client.xinfo_groups(stream):
+                consumers |= {one["name"] for one in await client.xinfo_consumers(stream, group["name"])}
+        # Before 7.2 a read that brings nothing makes no consumer.
+        return len(workers) == 1 and consumers <= workers
+
     async def figures(self, task: str) -> TaskStats:
         """What the server has counted for a task."""
         return (await self.runner.stats("default")).per_task[task]
