@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
+
+STORIES = 40 if os.environ.get("TASKRUNNER_TEST_SERVER") else 150
+"""Examples for what takes a real server a tenth of a second or more each. Fewer in a leg of the matrix: the scripts are
+the same on every server, and whatever of theirs a server does differently, the tests of each script would show."""
 
 settings.register_profile(
     "taskrunner",

@@ -11,6 +11,7 @@ import redis.asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.properties import STORIES
 from tests.store.auditing import audit, end_grace
 from tests.store.conftest import Place
 from tests.store.seating import (
@@ -76,7 +77,7 @@ async def play(url: str, wanted: list[Any], starts: bool, chance: random.Random)
         await client.aclose()
 
 
-@settings(max_examples=100)
+@settings(max_examples=STORIES)
 @given(jobs, st.booleans(), st.integers(0, 10**6))
 def test_whoever_is_lost_the_others_run_once_and_none_is_ended_for_them(
     url: str, wanted: list[Any], starts: bool, seed: int

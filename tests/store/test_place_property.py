@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from taskrunner.envelope import Delivery
 from taskrunner.outcome import Again, Failed, Failure, Released, Settlement, Succeeded
+from tests.properties import STORIES
 from tests.store.conftest import NO_LOAD, PATIENCE, Place
 from tests.store.test_place_script import debounced, latest, send
 
@@ -149,7 +150,7 @@ async def play(url: str, make: Callable[..., Any], story: Sequence[tuple[str, An
         await client.aclose()
 
 
-@settings(max_examples=150)
+@settings(max_examples=STORIES)
 @given(deeds)
 def test_of_latest_one_is_alive_one_is_parked_and_the_newest_arguments_run_last(
     url: str, story: list[tuple[str, Any]]
@@ -157,7 +158,7 @@ def test_of_latest_one_is_alive_one_is_parked_and_the_newest_arguments_run_last(
     asyncio.run(play(url, latest, story))
 
 
-@settings(max_examples=150)
+@settings(max_examples=STORIES)
 @given(deeds)
 def test_of_debounced_jobs_one_waits_and_the_newest_arguments_run(url: str, story: list[tuple[str, Any]]) -> None:
     asyncio.run(play(url, debounced, story))

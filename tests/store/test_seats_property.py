@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from taskrunner.envelope import Delivery
 from taskrunner.outcome import Again, Failed, Failure, Outcome, Released, Succeeded
+from tests.properties import STORIES
 from tests.store.cancelling import left
 from tests.store.conftest import Place
 from tests.store.seating import (
@@ -251,7 +252,7 @@ async def play(url: str, story: Sequence[tuple[Any, ...]]) -> None:
         await client.aclose()
 
 
-@settings(max_examples=150)
+@settings(max_examples=STORIES)
 @given(deeds)
 def test_seats_are_never_exceeded_nor_lost_and_lock_keys_keep_their_order(url: str, story: list[Any]) -> None:
     asyncio.run(play(url, story))
