@@ -135,8 +135,11 @@ class Environment:
     def variables(self) -> dict[str, str]:
         """The environment variables of a command, as an activated environment would have them."""
         path = os.environ.get("PATH", "")
+        inherited = dict(os.environ)
+        # Container images set it. Without byte code each of the thousand processes that tests start compiles all anew.
+        inherited.pop("PYTHONDONTWRITEBYTECODE", None)
         return {
-            **os.environ,
+            **inherited,
             "VIRTUAL_ENV": str(self.folder),
             "PATH": str(self.scripts) + (os.pathsep + path if path else ""),
             # pyright asks the network for a newer version of itself at each start otherwise.

@@ -30,7 +30,7 @@ case "$*" in
   -c*) echo {version} ;;
   "-m pip --version") ;;
   "-m pip install"*) {install} ;;
-  *) echo "ran $*"; exit {code} ;;
+  *) echo "ran $*"; [ -z "$PYTHONDONTWRITEBYTECODE" ] || echo "without byte code"; exit {code} ;;
 esac
 """
 
@@ -58,8 +58,9 @@ class Checkout:
     def environment(self) -> dict[str, str]:
         return {"PATH": str(self.path), "TASKRUNNER_VENV": str(self.venv)}
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*arguments), env=self.environment, capture_output=True, text=True)
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        variables = {**self.environment, **environment}
+        return subprocess.run(self.command(*arguments), env=variables, capture_output=True, text=True)
 
     def script(self, file: Path, body: str) -> None:
         """A program that notes its call in the log, then does what the shell lines say."""
@@ -114,6 +115,16 @@ def test_a_second_run_with_the_same_inputs_installs_nothing(checkout: Checkout):
     assert checkout.installs() == 1
     assert checkout.run("demo").returncode == 0
     assert checkout.installs() == 1
+
+
+@pytest.mark.parametrize("verb", ["test", "lint"])
+def test_what_it_starts_may_keep_its_byte_code(checkout: Checkout, verb: str):
+    checkout.make_venv()
+    for name in ("ruff", "lint-imports"):
+        checkout.script(checkout.venv / "bin" / name, '[ -z "$PYTHONDONTWRITEBYTECODE" ] || echo "without byte code"')
+    done = checkout.run(verb, PYTHONDONTWRITEBYTECODE="1")
+    assert done.returncode == 0
+    assert "without byte code" not in done.stdout
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "constraints.txt"])
