@@ -137,11 +137,11 @@ class Consumer:
             home.state,
             task.options["max_retry"],
             loads,
-            self._saved,
-            self._reports,
-            self._predecessors.recall,
-            partial(has_lapsed, reservation=home.settings.reservation_timeout),
-            self._follow_ups.prepared,
+            keeper=self._saved,
+            reporter=self._reports,
+            recall=self._predecessors.recall,
+            lapsed=partial(has_lapsed, reservation=home.settings.reservation_timeout),
+            follow_ups=self._follow_ups.prepared,
         )
         return task.recipe(home.hooks, surroundings, self._processes, options)
 
