@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -140,14 +141,25 @@ class Place:
         return found
 
 
+@asynccontextmanager
+async def new_place(url: str) -> AsyncIterator[Place]:
+    """A place of its own, of which nothing is left in the end: for each example of a property."""
+    client = redis.asyncio.Redis.from_url(url, protocol=2)
+    place = Place(url, client)
+    try:
+        yield place
+    finally:
+        await place.close()
+        keys = [key async for key in client.scan_iter(match=place.keys.prefix + "*", count=1000)]
+        if keys:
+            await client.unlink(*keys)
+        await client.aclose()
+
+
 @pytest.fixture
-async def place(url: str, redis_client: redis.asyncio.Redis) -> AsyncIterator[Place]:
-    place = Place(url, redis_client)
-    yield place
-    await place.close()
-    keys = [key async for key in redis_client.scan_iter(match=place.keys.prefix + "*", count=1000)]
-    if keys:
-        await redis_client.unlink(*keys)
+async def place(url: str) -> AsyncIterator[Place]:
+    async with new_place(url) as place:
+        yield place
 
 
 def delivery(arrival: Any) -> Delivery:

@@ -7,13 +7,12 @@ import asyncio
 import random
 from typing import Any
 
-import redis.asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.properties import STORIES
 from tests.store.auditing import audit, end_grace
-from tests.store.conftest import Place
+from tests.store.conftest import new_place
 from tests.store.seating import (
     FIRST,
     LANES,
@@ -39,9 +38,7 @@ jobs = st.lists(st.tuples(st.sampled_from(NEEDS), st.sampled_from(("default", LO
 
 
 async def play(url: str, wanted: list[Any], starts: bool, chance: random.Random) -> None:
-    client = redis.asyncio.Redis.from_url(url, protocol=2)
-    place = Place(url, client)
-    try:
+    async with new_place(url) as place:
         await (await place.store()).prepare(place.keys, (*LANES, FIRST))
         for n, (needs, lane) in enumerate(wanted):
             await send(place, needing(f"{n:02}", *needs, lane=lane))
@@ -49,10 +46,10 @@ async def play(url: str, wanted: list[Any], starts: bool, chance: random.Random)
         lost = set(chance.sample(sorted(await place.live()), 2))
         for id in lost:
             await lose(place, id)
-        left = await client.hgetall(place.keys.live)
+        left = await place.client.hgetall(place.keys.live)
         for id in chance.sample(sorted(left), len(left)):  # a small hash is looked at in the order of its making
-            await client.hdel(place.keys.live, id)
-            await client.hset(place.keys.live, id, left[id])
+            await place.client.hdel(place.keys.live, id)
+            await place.client.hset(place.keys.live, id, left[id])
         await end_grace(place)
         found = await audit(place)
         assert found.orphaned == set()
@@ -69,12 +66,6 @@ async def play(url: str, wanted: list[Any], starts: bool, chance: random.Random)
         await audit(place)  # what was deleted from the streams is counted until they are empty
         await check_books(place)
         assert await place.live() == {}
-    finally:
-        await place.close()
-        keys = [key async for key in client.scan_iter(match=place.keys.prefix + "*", count=1000)]
-        if keys:
-            await client.unlink(*keys)
-        await client.aclose()
 
 
 @settings(max_examples=STORIES)

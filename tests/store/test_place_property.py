@@ -8,14 +8,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import redis.asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskrunner.envelope import Delivery
 from taskrunner.outcome import Again, Failed, Failure, Released, Settlement, Succeeded
 from tests.properties import STORIES
-from tests.store.conftest import NO_LOAD, PATIENCE, Place
+from tests.store.conftest import NO_LOAD, PATIENCE, Place, new_place
 from tests.store.test_place_script import debounced, latest, send
 
 OUTCOMES = (Succeeded(b"null"), Failed(Failure("E", ""), "no retries"), Again(0, Failure("E", "")), Released(0))
@@ -133,21 +132,13 @@ class Play:
 
 
 async def play(url: str, make: Callable[..., Any], story: Sequence[tuple[str, Any]]) -> None:
-    client = redis.asyncio.Redis.from_url(url, protocol=2)
-    place = Place(url, client)
-    try:
+    async with new_place(url) as place:
         await (await place.store()).prepare(place.keys, LANES)
         acting = Play(place, make)
         for deed, detail in story:
             await acting.act(deed, detail)
             await acting.check()
         await acting.drain()
-    finally:
-        await place.close()
-        keys = [key async for key in client.scan_iter(match=place.keys.prefix + "*", count=1000)]
-        if keys:
-            await client.unlink(*keys)
-        await client.aclose()
 
 
 @settings(max_examples=STORIES)

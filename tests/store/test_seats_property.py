@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import redis.asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +15,7 @@ from taskrunner.envelope import Delivery
 from taskrunner.outcome import Again, Failed, Failure, Outcome, Released, Succeeded
 from tests.properties import STORIES
 from tests.store.cancelling import left
-from tests.store.conftest import Place
+from tests.store.conftest import Place, new_place
 from tests.store.seating import (
     FIRST,
     LANES,
@@ -234,9 +233,7 @@ class Play:
 
 
 async def play(url: str, story: Sequence[tuple[Any, ...]]) -> None:
-    client = redis.asyncio.Redis.from_url(url, protocol=2)
-    place = Place(url, client)
-    try:
+    async with new_place(url) as place:
         for worker in WORKERS:
             await (await place.store(worker)).prepare(place.keys, (*LANES, FIRST))
         acting = Play(place)
@@ -244,12 +241,6 @@ async def play(url: str, story: Sequence[tuple[Any, ...]]) -> None:
             await acting.act(*deed)
             await acting.check()
         await acting.drain()
-    finally:
-        await place.close()
-        keys = [key async for key in client.scan_iter(match=place.keys.prefix + "*", count=1000)]
-        if keys:
-            await client.unlink(*keys)
-        await client.aclose()
 
 
 @settings(max_examples=STORIES)
